@@ -1,0 +1,1 @@
+"""Placeholder until the register is written."""
