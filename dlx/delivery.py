@@ -109,6 +109,24 @@ class NoticeKind(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """Where a delivery goes when nothing proves it in time (``if_undelivered`` of a profile).
+
+    Attributes:
+        after_seconds: counted from the creation of the first delivery.
+        channel, address, options: as in ``Route``. formats: empty means the same as before.
+        why: ``file:line:column`` of the rule, then its words.
+    """
+
+    after_seconds: float
+    channel: str
+    address: str = ""
+    formats: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One decision: who gets what by which way, and why.
 
@@ -125,6 +143,7 @@ class Route:
         not_before: earliest time to send, or None.
         urgent: goes before the others and is tried again sooner.
         identity: identifiers of the recipient for renditions (RPPS, FINESS).
+        fallback: what to do when nothing proves this delivery in time, or None.
     """
 
     recipient: str
@@ -139,6 +158,7 @@ class Route:
     not_before: datetime | None = None
     urgent: bool = False
     identity: Mapping[str, str] = field(default_factory=dict)
+    fallback: Fallback | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ class ConfigProblem:
         cure: what to write instead.
         context: where in the structure, for example ``fiche dr-lefevre (deliver[0])``.
         source: the line of the file, without its end.
+        width: how many characters of it are at fault. label: what is said under them, or "".
     """
 
     file: str
@@ -146,6 +147,8 @@ class ConfigProblem:
     cure: str = ""
     context: str = ""
     source: str = ""
+    width: int = 1
+    label: str = ""
 
 
 class ConfigError(Exception):

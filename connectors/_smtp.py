@@ -1,0 +1,425 @@
+"""One SMTP submission, verb by verb (RFC 5321), so that we always know what may have arrived.
+
+aiosmtplib opens the connection, TLS and AUTH; then its transport gets our own protocol, because
+its ``data()`` joins both halves of DATA and the same exception follows a cut before and after the
+final dot. Here ``DATA`` is two steps: the intent is written between 354 and the first byte.
+
+    failure before the final dot        nothing was accepted: TemporaryFailure, PermanentFailure
+    final dot written, no whole reply   unknown: InDoubt
+    reply read                          what it says
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+import aiosmtplib
+
+from connectors._smtp_errors import (
+    Reply,
+    dialogue_failure,
+    in_doubt,
+    link_failure,
+    opening_failure,
+    refusal,
+    tls_required,
+)
+from dlx.contracts import Committing
+from dlx.delivery import Phase
+from dlx.errors import PermanentFailure
+from dlx.failpoints import failpoint
+
+# A reply may have many lines (EHLO), never this many bytes.
+_MAX_REPLY_BYTES = 32_768
+# A TLS transport hides what the one below it still holds, unless it is fed in small blocks.
+_BLOCK_BYTES = 65_536
+_REPLY_LINE = re.compile(rb"([2-5]\d\d)([ -]?)(.*)", re.DOTALL)
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds to wait, at least those of RFC 5321 section 4.5.3.2: shorter makes duplicates."""
+
+    connect: float = 30.0
+    command: float = 300.0
+    data: float = 120.0
+    block: float = 180.0
+    reply: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where and how to connect.
+
+    Attributes:
+        host, port: of the relay. implicit_tls: TLS from the first byte; else STARTTLS is demanded.
+        tls: verified context, TLS 1.2 or later. helo: our name in EHLO.
+        login: called when a connection opens; returns user and password, or None.
+    """
+
+    host: str
+    port: int
+    implicit_tls: bool
+    tls: ssl.SSLContext
+    helo: str
+    login: Callable[[], tuple[str, str] | None] = field(default=lambda: None)
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One recipient's mail: canonical bytes (CRLF, dots not yet doubled) and its envelope."""
+
+    sender: str
+    recipient: str
+    message: bytes
+    token: str = ""
+
+    @property
+    def stuffed(self) -> bytes:
+        """The bytes for DATA, without the final dot (RFC 5321 section 4.5.2).
+
+        Raises ValueError for a lone CR or LF: the far side might see another end of mail there
+        (SMTP smuggling), and mending it would break the signature.
+        """
+        if _BARE.search(self.message):
+            raise ValueError("CR ou LF isolé dans le message")
+        body = self.message if self.message.endswith(b"\r\n") else self.message + b"\r\n"
+        if body.startswith(b"."):
+            body = b"." + body
+        return body.replace(b"\r\n.", b"\r\n..")
+
+
+class LinkBroken(Exception):
+    """The connection ended, fell silent or spoke nonsense. ``silent``: it timed out."""
+
+    def __init__(self, message: str, *, silent: bool = False) -> None:
+        super().__init__(message)
+        self.silent = silent
+
+
+class _Dialogue(asyncio.Protocol):
+    """Replies in order of arrival; several may be awaited at once (PIPELINING, RFC 2920)."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._buffer = bytearray()
+        self._replies: deque[Reply] = deque()
+        self._lines: list[bytes] = []
+        self._code = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self.broken: LinkBroken | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            while (end := self._buffer.find(b"\n")) >= 0:
+                self._line(bytes(self._buffer[:end]).rstrip(b"\r"))
+                del self._buffer[: end + 1]
+            if len(self._buffer) + sum(map(len, self._lines)) > _MAX_REPLY_BYTES:
+                raise LinkBroken("réponse trop longue")
+        except LinkBroken as error:
+            self._break(error)
+            self._transport.abort()
+        self._wake()
+
+    def _line(self, line: bytes) -> None:
+        found = _REPLY_LINE.fullmatch(line)
+        if found is None or (self._lines and int(found[1]) != self._code):
+            raise LinkBroken("réponse SMTP illisible")
+        self._code = int(found[1])
+        self._lines.append(found[3])
+        if found[2] != b"-":
+            self._replies.append(Reply.read(self._code, self._lines))
+            self._lines = []
+
+    def eof_received(self) -> bool:
+        self._break(LinkBroken("connexion fermée par le serveur"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break(LinkBroken("connexion coupée"))
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def _break(self, error: LinkBroken) -> None:
+        self.broken = self.broken or error
+        self._writable.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    @property
+    def unsolicited(self) -> bool:
+        """True when something was said that nobody asked for (a 421 on an idle connection)."""
+        return bool(self._replies or self._lines or self._buffer)
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.broken is not None:
+            raise self.broken
+        self._transport.write(data)
+
+    async def drained(self, seconds: float) -> None:
+        """Wait until the transport takes more, or the link breaks."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._writable.wait()
+        except TimeoutError as error:
+            raise LinkBroken("le serveur ne lit plus", silent=True) from error
+        if self.broken is not None:
+            raise self.broken
+
+    async def reply(self, seconds: float) -> Reply:
+        """Take the next whole reply. Raises LinkBroken; one that came before a cut still counts."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._replies:
+                    if self.broken is not None:
+                        raise self.broken
+                    self._arrival = asyncio.get_running_loop().create_future()
+                    await self._arrival
+        except TimeoutError as error:
+            raise LinkBroken("pas de réponse du serveur", silent=True) from error
+        finally:
+            self._arrival = None
+        return self._replies.popleft()
+
+    def early_reply(self) -> Reply | None:
+        """A reply that came before the mail was whole: the server gave up."""
+        return self._replies[0] if self._replies else None
+
+
+class Session:
+    """One open, protected and authenticated connection; one mail at a time.
+
+    Attributes:
+        peer: host and port. tls: version and cipher. carried: mails since it was opened.
+    """
+
+    def __init__(self, server: Server, dialogue: _Dialogue, client: aiosmtplib.SMTP) -> None:
+        transport = cast(asyncio.Transport, client.transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_BLOCK_BYTES)
+        self._dialogue = dialogue
+        self._timeouts = server.timeouts
+        self._extensions = {k.upper(): v for k, v in client.esmtp_extensions.items()}
+        self.peer = f"{server.host}:{server.port}"
+        cipher = transport.get_extra_info("cipher")
+        self.tls = f"{cipher[1]} {cipher[0]}" if cipher else ""
+        self.carried = 0
+
+    @classmethod
+    async def open(cls, server: Server) -> Session:
+        """Connect, protect, authenticate.
+
+        Raises TemporaryFailure or PermanentFailure, scope ``channel``: nothing was sent.
+        """
+        client = aiosmtplib.SMTP(
+            hostname=server.host,
+            port=server.port,
+            use_tls=server.implicit_tls,
+            start_tls=False,  # done below by hand: never « if supported »
+            tls_context=server.tls,
+            local_hostname=server.helo,
+            timeout=server.timeouts.connect,
+        )
+        try:
+            await _introduce(client, server)
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            client.close()
+            raise opening_failure(f"{server.host}:{server.port}", error) from error
+        except BaseException:
+            client.close()
+            raise
+        transport = cast(asyncio.Transport, client.transport)
+        dialogue = _Dialogue(transport)
+        transport.set_protocol(dialogue)
+        return cls(server, dialogue, client)
+
+    @property
+    def usable(self) -> bool:
+        """True when the next mail may go this way."""
+        dialogue = self._dialogue
+        return not (dialogue.broken or dialogue.unsolicited or self._transport.is_closing())
+
+    async def send(self, envelope: Envelope, committing: Committing) -> Reply:
+        """Carry one mail; awaits ``committing`` after 354, before the first byte of the body.
+
+        Returns the 2xx reply. Raises LinkBroken when a reused connection turns out to be dead
+        before its first reply (open another one), else a DeliveryError.
+        """
+        body = envelope.stuffed
+        await self._envelope(envelope, len(body))
+        await self._start_data()
+        try:
+            await committing()
+        except BaseException:
+            self.abort()  # inside DATA there is no other way back: no dot, no mail
+            raise
+        try:
+            await self._write_body(body)
+            return await self._finish()
+        except BaseException:
+            self.abort()
+            raise
+
+    async def _envelope(self, envelope: Envelope, size: int) -> None:
+        limit = self._extensions.get("SIZE", "")
+        if limit.isdigit() and 0 < int(limit) < size:
+            raise PermanentFailure(
+                f"message trop gros pour {self.peer} ({size} octets, {limit} permis)",
+                code="too-large",
+                cure="envoyer sans zip, ou par le portail",
+                phase=Phase.ENVELOPE.value,
+            )
+        mail, rcpt = self._commands(envelope, size)
+        together = "PIPELINING" in self._extensions
+        answered = False
+        try:
+            self._dialogue.write(mail + rcpt if together else mail)
+            answer = await self._dialogue.reply(self._timeouts.command)
+            if answer.code == 421 and self.carried:
+                raise LinkBroken("connexion fermée par le serveur")
+            answered = True
+            if not answer.positive:
+                raise await self._refused(answer, "MAIL FROM", together)
+            if not together:
+                self._dialogue.write(rcpt)
+            answer = await self._dialogue.reply(self._timeouts.command)
+            if not answer.positive:
+                raise await self._refused(answer, "RCPT TO", False)
+        except LinkBroken as error:
+            self.abort()
+            if self.carried and not answered:
+                raise
+            raise link_failure(self.peer, error, Phase.ENVELOPE) from error
+
+    def _commands(self, envelope: Envelope, size: int) -> tuple[bytes, bytes]:
+        sender, recipient = envelope.sender, envelope.recipient
+        mail, rcpt = f"MAIL FROM:<{sender}>", f"RCPT TO:<{recipient}>"
+        if "SIZE" in self._extensions:
+            mail += f" SIZE={size}"
+        if "DSN" in self._extensions and envelope.token:
+            original = recipient.replace("+", "+2B").replace(
+                "=", "+3D"
+            )  # xtext, RFC 3461 section 4
+            mail += f" RET=HDRS ENVID={envelope.token}"
+            rcpt += f" NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;{original}"
+        return f"{mail}\r\n".encode("ascii"), f"{rcpt}\r\n".encode("ascii")
+
+    async def _refused(self, answer: Reply, verb: str, pending: bool) -> Exception:
+        """Leave the session clean after a refusal, then say what it means."""
+        try:
+            if pending:
+                await self._dialogue.reply(self._timeouts.command)
+            await self._reset()
+        except LinkBroken:
+            self.abort()  # it refused, then hung up: the refusal is what counts
+        return refusal(self.peer, answer, verb)
+
+    async def _reset(self) -> None:
+        """RSET, so that the next mail begins anew; a session that will not is given up."""
+        try:
+            self._dialogue.write(b"RSET\r\n")
+            if not (await self._dialogue.reply(self._timeouts.connect)).positive:
+                self.abort()
+        except LinkBroken:
+            self.abort()
+
+    async def _start_data(self) -> None:
+        try:
+            self._dialogue.write(b"DATA\r\n")
+            answer = await self._dialogue.reply(self._timeouts.data)
+        except LinkBroken as error:
+            self.abort()
+            raise link_failure(self.peer, error, Phase.ENVELOPE) from error
+        if answer.code != 354:
+            await self._reset()
+            raise refusal(self.peer, answer, "DATA")
+
+    async def _write_body(self, body: bytes) -> None:
+        try:
+            view = memoryview(body)
+            for at in range(0, len(body), _BLOCK_BYTES):
+                self._dialogue.write(view[at : at + _BLOCK_BYTES])
+                await self._dialogue.drained(self._timeouts.block)
+            # Until the last byte of the body has left our buffer, the dot cannot have.
+            await self._flushed()
+        except LinkBroken as error:
+            if (early := self._dialogue.early_reply()) is not None:
+                raise refusal(self.peer, early, "DATA", phase=Phase.DATA) from error
+            raise link_failure(self.peer, error, Phase.DATA) from error
+        if (early := self._dialogue.early_reply()) is not None:
+            raise refusal(self.peer, early, "DATA", phase=Phase.DATA)
+        failpoint("smtp.body_written")
+
+    async def _flushed(self) -> None:
+        """Wait until the transport's buffer is empty (limit 0: it wakes us when it is)."""
+        if self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=0)
+            while self._transport.get_write_buffer_size():
+                await self._dialogue.drained(self._timeouts.block)
+            self._transport.set_write_buffer_limits(high=_BLOCK_BYTES)
+        if self._dialogue.broken is not None:
+            raise self._dialogue.broken
+
+    async def _finish(self) -> Reply:
+        """Write the final dot and read what the server makes of it."""
+        try:
+            self._dialogue.write(b".\r\n")
+        except LinkBroken as error:  # known to be broken before the dot was handed over
+            raise link_failure(self.peer, error, Phase.DATA) from error
+        failpoint("smtp.dot_written")
+        try:
+            answer = await self._dialogue.reply(self._timeouts.reply)
+        except LinkBroken as error:
+            raise in_doubt(self.peer, error) from error
+        failpoint("smtp.replied")
+        self.carried += 1
+        if answer.positive:
+            return answer
+        raise dialogue_failure(self.peer, answer)
+
+    async def quit(self) -> None:
+        """Say goodbye and hang up; a server that does not answer changes nothing."""
+        try:
+            if self.usable:
+                self._dialogue.write(b"QUIT\r\n")
+                await self._dialogue.reply(2.0)
+        except LinkBroken:
+            pass  # the mails were answered for; only the farewell is missing
+        finally:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        self._transport.abort()
+
+
+async def _introduce(client: aiosmtplib.SMTP, server: Server) -> None:
+    timeout = server.timeouts.command
+    await client.connect()
+    await client.ehlo(timeout=timeout)
+    if not server.implicit_tls:
+        if not client.supports_extension("starttls"):
+            raise tls_required(f"{server.host}:{server.port}")
+        await client.starttls(timeout=timeout, tls_context=server.tls)
+        await client.ehlo(timeout=timeout)
+    login = server.login()
+    if login is not None:
+        await client.login(*login, timeout=timeout)

@@ -1,0 +1,151 @@
+"""One result as a RES line of HPRIM Médecin 3.0: 14 fields and a closing bar."""
+
+from __future__ import annotations
+
+import re
+
+from dlx.report import (
+    Attachment,
+    Coded,
+    Observation,
+    Quantity,
+    ResultStatus,
+    Second,
+    Value,
+    bounds,
+)
+from formats import _sheet
+
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
+_LOOSE = re.compile(r"[+-]?\d[\d \u00a0\u202f]*(?:[.,]\d+)?", re.ASCII)
+_BLANKS = re.compile(r"[ \u00a0\u202f]")
+_FLAGS = ("LL", "HH", "L", "H", "N")
+_NEUTRAL = frozenset(("", "null", "Null"))
+_STATUS = {
+    ResultStatus.FINAL: "F",
+    ResultStatus.UNCHANGED: "F",
+    ResultStatus.CORRECTED: "C",
+    ResultStatus.UNSTATED: "",
+}
+
+ANTIBIOGRAM = "antibiogramme imprimé dans le texte, sans ligne codée"
+WITHDRAWN = "résultat annulé imprimé dans le texte, sans ligne codée"
+UNCODED = "ligne sans résultat imprimée dans le texte, sans ligne codée"
+BROKEN = "retours à la ligne d'un résultat remplacés par un blanc dans la ligne codée"
+REPEATED = "résultats multiples d'une ligne réunis dans la ligne codée"
+REFERENCE = "intervalle de référence non numérique imprimé, non codé"
+FLAG = "drapeau sans équivalent HPRIM imprimé, non codé"
+CODES = "codages supplémentaires d'une analyse non transmis"
+BARS = "barre verticale d'un texte écrite « / »"
+
+
+def res_line(line: Observation, prefer: str, losses: dict[str, None], *, grown: bool) -> str:
+    """The RES line of a result; "" when it is only printed, which ``losses`` then says.
+
+    ``prefer``: ``local`` or ``loinc``, which code goes into field 3. ``grown``: the line belongs to
+    an antibiogram.
+    """
+    if line.is_title:
+        return ""
+    if reason := _only_printed(line, grown):
+        losses[reason] = None
+        return ""
+    kind, value = _value(line, losses)
+    low, high = _bounds(line.reference, losses)
+    unit = line.unit or (line.unit_code.text or line.unit_code.code if line.unit_code else "")
+    status = _STATUS.get(line.status, "R")
+    fields = (
+        "RES", _sheet.label_of(line), _code(line, prefer, losses), kind, value, unit, low, high,
+        _flag(line.flags, losses), status, *_second(line.second, losses), "",
+    )  # fmt: skip
+    record = "|".join(fields)
+    if record.count("|") == 14 and record.isprintable() and "  " not in record:
+        return record
+    return "|".join([_field(field, losses) for field in fields])
+
+
+def _only_printed(line: Observation, grown: bool) -> str:
+    if _sheet.is_withdrawn(line):
+        return WITHDRAWN
+    if grown or any(flag in ("S", "I", "R", "MS", "VS") for flag in line.flags):
+        return ANTIBIOGRAM
+    if not line.values or any(isinstance(value, Attachment) for value in line.values):
+        return UNCODED
+    return ""
+
+
+def _field(text: str, losses: dict[str, None]) -> str:
+    if "|" in text:
+        losses[BARS] = None
+    kept = "".join(" " if c < " " or "\x7f" <= c <= "\x9f" else c for c in text.replace("|", "/"))
+    return kept.strip()
+
+
+def _value(line: Observation, losses: dict[str, None]) -> tuple[str, str]:
+    """Type and text of field 5: ``N`` for a plain number, ``A`` for anything else."""
+    if len(line.values) == 1:
+        return _one(line.values[0], line.value_type, losses)
+    losses[REPEATED] = None
+    return "A", " ; ".join(_one(value, "", losses)[1] for value in line.values)
+
+
+def _one(value: Value, value_type: str, losses: dict[str, None]) -> tuple[str, str]:
+    if isinstance(value, Quantity):
+        if value.comparator or value.separator:
+            return "A", value.text
+        number = plain_number(value.number)
+        return ("A", value.number) if number is None else ("N", number)
+    if isinstance(value, Coded) and value_type == "C":
+        return "C", value.code.code
+    text = _sheet.value_text(value)
+    if "\n" in text:
+        losses[BROKEN] = None
+    return "A", text
+
+
+def plain_number(text: str) -> str | None:
+    """The number without blanks and with a point, digits unchanged; None when it is not one."""
+    if _PLAIN.fullmatch(text):
+        return text
+    if _LOOSE.fullmatch(text):
+        return _BLANKS.sub("", text).replace(",", ".")
+    return None
+
+
+def _bounds(reference: str, losses: dict[str, None]) -> tuple[str, str]:
+    if not reference:
+        return "", ""
+    pair = bounds(reference)
+    if pair is None:
+        losses[REFERENCE] = None
+        return "", ""
+    low, high = pair
+    return plain_number(low) or low, plain_number(high) or high
+
+
+def _second(second: Second | None, losses: dict[str, None]) -> tuple[str, str, str, str]:
+    if second is None:
+        return "", "", "", ""
+    value = second.value
+    number = None if value.comparator or value.separator else plain_number(value.number)
+    low, high = _bounds(second.reference, losses)
+    return number or value.text, second.unit, low, high
+
+
+def _flag(flags: tuple[str, ...], losses: dict[str, None]) -> str:
+    found = next((flag for flag in _FLAGS if flag in flags), "")
+    if any(flag != found and flag not in _NEUTRAL for flag in flags):
+        losses[FLAG] = None
+    return found
+
+
+def _code(line: Observation, prefer: str, losses: dict[str, None]) -> str:
+    if not line.codes:
+        return ""
+    chosen = next(
+        (c for c in line.codes if (c.system == "LN") == (prefer == "loinc") and c.code),
+        line.codes[0],
+    )
+    if len(line.codes) > 1:
+        losses[CODES] = None
+    return chosen.code

@@ -1,0 +1,92 @@
+"""Characters: what the faces can show, what is written otherwise, and what is refused.
+
+A character is never dropped and never replaced in silence. One that no face has is named in full
+(``‹U+4E2D›``) and told as a loss where the text is a remark or a heading; in a value, a unit, a
+reference or an identity it is a RenderError, because nobody may guess there.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Set
+
+from dlx.errors import RenderError
+from formats.pdf._fonts import encoded, shown
+
+# Same letter or same blank under another code: nothing is lost on paper.
+_SAME = str.maketrans(
+    {
+        "μ": "µ",
+        "\u2126": "Ω",
+        "∆": "Δ",
+        "∑": "Σ",
+        "\u2010": "-",
+        "\u2011": "-",
+        "\u2012": "–",
+        "\u202f": "\u00a0",
+        "\u2007": "\u00a0",
+        **dict.fromkeys("\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a", " "),
+        "\u00ad": "",
+        "\u200b": "",
+        "\ufeff": "",
+        "\r": "",
+        "\t": "    ",
+    }
+)
+_NONE: frozenset[str] = frozenset()
+_LINE_END = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
+
+
+class Scribe:
+    """Turns the texts of one report into texts that the faces can show; remembers the losses."""
+
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
+
+    def remark(self, text: str) -> str:
+        """Return ``text``; a character that no face has is named in full and counted as a loss."""
+        kept, unknown = _shown(text)
+        self._unknown |= unknown
+        return kept
+
+    def exact(self, text: str) -> str:
+        """Return ``text``. Raises RenderError (PDF-E01) for a character that no face has."""
+        kept, unknown = _shown(text)
+        if unknown:
+            raise RenderError(
+                "PDF-E01",
+                f"caractère absent des polices ({_names(unknown)}) dans une valeur, une unité, "
+                "une référence ou une identité : ce compte rendu ne peut pas être imprimé tel quel",
+            )
+        return kept
+
+    def losses(self) -> tuple[str, ...]:
+        """One sentence when characters had to be named in full, else nothing."""
+        if not self._unknown:
+            return ()
+        return (
+            f"caractères absents des polices, imprimés par leur code : {_names(self._unknown)}",
+        )
+
+
+def _names(characters: Set[str]) -> str:
+    return ", ".join(f"U+{ord(char):04X}" for char in sorted(characters))
+
+
+def _shown(text: str) -> tuple[str, Set[str]]:
+    if text.isascii() and text.isprintable():
+        return text, _NONE
+    try:
+        encoded(text)
+    except UnicodeEncodeError:
+        return _replaced(text)
+    return text, _NONE
+
+
+def _replaced(text: str) -> tuple[str, set[str]]:
+    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text)).translate(_SAME)
+    unknown = {char for char in set(text) if char != "\n" and not shown(char)}
+    for char in sorted(unknown):
+        text = text.replace(char, f"‹U+{ord(char):04X}›")
+    return text, unknown
