@@ -12,6 +12,7 @@ final dot. Here ``DATA`` is two steps: the intent is written between 354 and the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 from collections import deque
@@ -39,8 +40,8 @@ from dlx.failpoints import failpoint
 _MAX_REPLY_BYTES = 32_768
 # A TLS transport hides what the one below it still holds, unless it is fed in small blocks.
 _BLOCK_BYTES = 65_536
+_FAREWELL_SECONDS = 2.0
 _REPLY_LINE = re.compile(rb"([2-5]\d\d)([ -]?)(.*)", re.DOTALL)
-_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +90,15 @@ class Envelope:
         Raises ValueError for a lone CR or LF: the far side might see another end of mail there
         (SMTP smuggling), and mending it would break the signature.
         """
-        if _BARE.search(self.message):
+        body = self.message
+        # Counting is a hundred times faster than a regular expression, and says the same.
+        if not body.count(b"\r\n") == body.count(b"\r") == body.count(b"\n"):
             raise ValueError("CR ou LF isolé dans le message")
-        body = self.message if self.message.endswith(b"\r\n") else self.message + b"\r\n"
+        if not body.endswith(b"\r\n"):
+            body += b"\r\n"
         if body.startswith(b"."):
             body = b"." + body
-        return body.replace(b"\r\n.", b"\r\n..")
+        return body.replace(b"\r\n.", b"\r\n..") if b"\n." in body else body
 
 
 class LinkBroken(Exception):
@@ -117,6 +121,7 @@ class _Dialogue(asyncio.Protocol):
         self._arrival: asyncio.Future[None] | None = None
         self._writable = asyncio.Event()
         self._writable.set()
+        self._gone = asyncio.Event()
         self.broken: LinkBroken | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -148,6 +153,7 @@ class _Dialogue(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._break(LinkBroken("connexion coupée"))
+        self._gone.set()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -176,6 +182,7 @@ class _Dialogue(asyncio.Protocol):
 
     async def drained(self, seconds: float) -> None:
         """Wait until the transport takes more, or the link breaks."""
+        await asyncio.sleep(0)  # the loop must get a chance to see that the line was cut
         try:
             async with asyncio.timeout(seconds):
                 await self._writable.wait()
@@ -198,6 +205,12 @@ class _Dialogue(asyncio.Protocol):
         finally:
             self._arrival = None
         return self._replies.popleft()
+
+    async def gone(self, seconds: float) -> None:
+        """Wait until the transport is closed (TLS says goodbye too), but not for long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
 
     def early_reply(self) -> Reply | None:
         """A reply that came before the mail was whole: the server gave up."""
@@ -241,10 +254,10 @@ class Session:
         try:
             await _introduce(client, server)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            client.close()
+            _hang_up(client)
             raise opening_failure(f"{server.host}:{server.port}", error) from error
         except BaseException:
-            client.close()
+            _hang_up(client)
             raise
         transport = cast(asyncio.Transport, client.transport)
         dialogue = _Dialogue(transport)
@@ -400,15 +413,25 @@ class Session:
         try:
             if self.usable:
                 self._dialogue.write(b"QUIT\r\n")
-                await self._dialogue.reply(2.0)
+                await self._dialogue.reply(_FAREWELL_SECONDS)
+                self._transport.close()
+                await self._dialogue.gone(_FAREWELL_SECONDS)
         except LinkBroken:
             pass  # the mails were answered for; only the farewell is missing
         finally:
-            self._transport.close()
+            self._transport.abort()
 
     def abort(self) -> None:
         """Hang up at once."""
         self._transport.abort()
+
+
+def _hang_up(client: aiosmtplib.SMTP) -> None:
+    """Drop the connection now: closing TLS politely would outlive the attempt."""
+    transport = client.transport
+    client.close()
+    if isinstance(transport, asyncio.WriteTransport):
+        transport.abort()
 
 
 async def _introduce(client: aiosmtplib.SMTP, server: Server) -> None:

@@ -151,6 +151,10 @@ class Connector(ABC):
     concurrency: ClassVar[int] = 4
 
     @abstractmethod
+    def __init__(self, settings: Any) -> None:
+        """``settings`` is an instance of ``Settings``."""
+
+    @abstractmethod
     async def deliver(
         self, delivery: Delivery, renditions: Sequence[Rendition], committing: Committing
     ) -> Accepted:

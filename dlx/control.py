@@ -8,6 +8,7 @@ name goes to the ledger with what was done. The client side is plain standard li
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pwd
 import socket
@@ -21,6 +22,8 @@ from dlx.errors import DlxError, NotFound, Refused
 
 if TYPE_CHECKING:
     import asyncio
+
+log = logging.getLogger("dlx.control")
 
 Answer: TypeAlias = Any
 Handler: TypeAlias = Callable[["Request"], Awaitable[Answer]]
@@ -55,7 +58,10 @@ class Request:
 
 
 def ask(path: Path, verb: str, arguments: Mapping[str, Any], *, seconds: float = 60.0) -> Answer:
-    """Ask the running station. Raises StationDown, StationBusy, NotFound, Refused, ConfigRefused."""
+    """Ask the running station.
+
+    Raises StationDown, StationBusy, NotFound, Refused, ConfigRefused.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(CONNECT_SECONDS)
         try:
@@ -146,6 +152,10 @@ class ControlServer:
             return {"error": "config", "message": str(error), "problems": error.problems}
         except DlxError as error:
             return {"error": "temporary", "message": str(error)}
+        except Exception as error:
+            # a door: one bad request must not take the station down, and its place is logged
+            log.exception("event=control_defect verb=%s", request.verb)
+            return {"error": "temporary", "message": f"défaut interne ({type(error).__name__})"}
 
 
 def _actor(peer: socket.socket, sudo_user: str) -> str:

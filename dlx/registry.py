@@ -6,11 +6,16 @@ do not.
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from dlx.contracts import Connector, Format
 from dlx.errors import StoreError
+
+if TYPE_CHECKING:
+    from connectors.opening import OpenedMail
 
 T = TypeVar("T")
 
@@ -27,6 +32,13 @@ def connectors() -> dict[str, type[Connector]]:
     from connectors import CONNECTORS
 
     return _with_plugins("dlx.connectors", CONNECTORS)
+
+
+def open_mail(message: bytes, identity: Path, anchor: Path, now: datetime) -> OpenedMail:
+    """Open an S/MIME mail as its recipient; see ``connectors.opening``. Raises ValueError."""
+    from connectors.opening import open_mail as opened
+
+    return opened(message, identity, anchor, now)
 
 
 def _with_plugins(group: str, ours: dict[str, T]) -> dict[str, T]:

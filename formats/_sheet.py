@@ -23,7 +23,7 @@ from dlx.report import (
     Value,
 )
 
-LABEL = 34
+LABEL = 32
 VALUE = 10
 # How far below the last result its next one is looked for: keeps hostile files linear.
 _SEARCHED = 400
@@ -269,9 +269,10 @@ def _result(line: Observation, width: int) -> Iterator[Line]:
         if len(row) <= width:
             yield Line(row, line)
         elif line.unit or line.reference or len(first) <= VALUE:
-            # Value and unit stay together on the line of their label, whatever its length.
-            yield Line(f"{label:<{LABEL}} {first:>{VALUE}} {unit}".rstrip(), line)
-            rest = _tail(line, "").strip()
+            # Value, unit and flag stay together on the line of their label, whatever its length.
+            head = f"{unit:<10} {_flags(line)}".rstrip()
+            yield Line(f"{label:<{LABEL}} {first:>{VALUE}} {head}", line)
+            rest = _limits(line).strip()
             for text in wrapped(rest, width, " " * LABEL):
                 if text:
                     yield Line(text, continues=True)
@@ -292,10 +293,17 @@ def _long(label: str, text: str, line: Observation, width: int) -> Iterator[Line
 
 def _tail(line: Observation, unit: str) -> str:
     """Unit, flag, reference and status word, in columns."""
-    flag = " ".join(_flag(flag) for flag in line.flags)
+    return f"{unit:<10} {_flags(line):<3} {_limits(line)}".rstrip()
+
+
+def _flags(line: Observation) -> str:
+    return " ".join(_flag(flag) for flag in line.flags)
+
+
+def _limits(line: Observation) -> str:
     reference = f"({line.reference})" if line.reference else ""
     word = _NOT_YET.get(line.status, "")
-    return f"{unit:<10} {flag:<3} {reference}{f' [{word}]' if word else ''}".rstrip()
+    return f"{reference} [{word}]" if word else reference
 
 
 def _flag(flag: str) -> str:

@@ -83,9 +83,10 @@ class Lazy(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            if near:
-                error.message += f" Vouliez-vous dire « {near[0]} » ?"
-            raise
+            if not near:
+                raise
+            hint = f"{error.message} Vouliez-vous dire « {near[0]} » ?"
+            raise click.UsageError(hint, ctx) from error
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -130,7 +131,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     help="La version.",
 )
 @click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """DLX, la station de diffusion des comptes rendus de biologie médicale."""
     ctx.obj = Output(
         root=options["root"].absolute(),

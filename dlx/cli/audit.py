@@ -18,7 +18,7 @@ def verify(out: Output) -> int:
     """Recalcule la chaîne des empreintes ; sort en 1 si une ligne a été changée."""
     answer = out.ask("audit.verify")
     if out.as_json:
-        out.object(answer)
+        out.record(answer)
     elif answer["broken_at"] is None:
         out.line(f"{answer['last']} événements, chaîne intacte, tête {answer['hash'][:16]}…")
     else:

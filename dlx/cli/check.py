@@ -94,7 +94,7 @@ def _print(
     warnings = len(problems) - sum(p.severity == "error" for p in problems)
     if out.as_json:
         rows: list[dict[str, Any]] = [asdict(p) for p in problems]
-        out.object({"errors": errors, "warnings": warnings, "problems": rows, "channels": unusable})
+        out.record({"errors": errors, "warnings": warnings, "problems": rows, "channels": unusable})
         return
     for problem in problems:
         out.line(format_problem(problem))
@@ -114,7 +114,7 @@ def reload(out: Output) -> None:
     """Vérifie puis met en service la configuration ; une mauvaise est refusée."""
     answer = out.ask("reload")
     if out.as_json:
-        out.object(answer)
+        out.record(answer)
     elif answer["changed"]:
         out.say(out.t(f"en service : {answer['config']}", f"in force: {answer['config']}"))
     else:

@@ -20,7 +20,7 @@ def explain(out: Output, report: str, to: str | None, why_not: str | None) -> No
     deliveries = [d for d in facts["deliveries"] if to in (None, d["recipient"])]
     withheld = [w for w in facts["withheld"] if to in (None, w["recipient"])]
     if out.as_json:
-        out.object({**facts, "deliveries": deliveries, "withheld": withheld})
+        out.record({**facts, "deliveries": deliveries, "withheld": withheld})
         return
     for version in facts["versions"]:
         replaces = " (remplace la précédente)" if version["supersedes"] else ""

@@ -26,7 +26,7 @@ def list_(out: Output, everything: bool = False) -> None:
     """Les avis ouverts : cause, réponse de l'autre bout, commande suggérée."""
     rows = out.ask("notices.list", all=everything)
     if out.as_json:
-        out.objects(rows)
+        out.records(rows)
         return
     for row in rows:
         _print(out, row)
@@ -55,7 +55,7 @@ def _print(out: Output, row: dict[str, str]) -> None:
 def show(out: Output, id: str) -> None:
     """Un avis."""
     row = out.ask("notices.show", id=id)
-    out.object(row) if out.as_json else _print(out, row)
+    out.record(row) if out.as_json else _print(out, row)
 
 
 @notices.command()
@@ -64,7 +64,7 @@ def show(out: Output, id: str) -> None:
 def take(out: Output, ids: tuple[str, ...]) -> None:
     """Je m'en occupe."""
     answer = out.ask("notices.take", ids=list(ids))
-    out.object(answer) if out.as_json else out.say(f"pris : {' '.join(ids)}")
+    out.record(answer) if out.as_json else out.say(f"pris : {' '.join(ids)}")
 
 
 @notices.command()
@@ -74,4 +74,4 @@ def take(out: Output, ids: tuple[str, ...]) -> None:
 def close(out: Output, ids: tuple[str, ...], reason: str) -> None:
     """C'est réglé."""
     answer = out.ask("notices.close", ids=list(ids), reason=reason)
-    out.object(answer) if out.as_json else out.say(f"clos : {' '.join(ids)}")
+    out.record(answer) if out.as_json else out.say(f"clos : {' '.join(ids)}")

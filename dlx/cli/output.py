@@ -61,11 +61,11 @@ class Output:
         """A line of data: stdout."""
         click.echo(text)
 
-    def object(self, value: Any) -> None:
+    def record(self, value: Any) -> None:
         """One JSON object."""
         click.echo(json.dumps(value, ensure_ascii=False, indent=None if self.plain else 1))
 
-    def objects(self, values: Iterable[Any]) -> None:
+    def records(self, values: Iterable[Any]) -> None:
         """One JSON object a line."""
         for value in values:
             click.echo(json.dumps(value, ensure_ascii=False))

@@ -29,11 +29,11 @@ def queue(ctx: click.Context) -> None:
 @selection
 @click.option("--all", "every_state", is_flag=True, help="Aussi ceux qui sont terminés.")
 @click.pass_obj
-def list_(out: Output, every_state: bool = False, **options: Any) -> None:
+def list_(out: Output, /, every_state: bool = False, **options: Any) -> None:
     """Les envois non terminés ; la dernière erreur sous chacun."""
     rows = out.ask("queue.list", every_state=every_state, **chosen(options))
     if out.as_json:
-        out.objects(rows)
+        out.records(rows)
         return
     cells = [
         [
@@ -69,7 +69,7 @@ def show(out: Output, id: str, part: str | None, output: Path | None) -> None:
         return
     facts = out.ask("queue.show", id=id)
     if out.as_json:
-        out.object(facts)
+        out.record(facts)
         return
     out.line(
         f"{facts['letter']} {facts['id']}  {facts['state']}  dossier {facts['number']}"
@@ -111,7 +111,7 @@ def _ids(words: tuple[str, ...]) -> dict[str, Any]:
 def _change(out: Output, verb: str, words: tuple[str, ...], options: dict[str, Any]) -> None:
     answer = out.ask(verb, **_ids(words), **chosen(options))
     if out.as_json:
-        out.object(answer)
+        out.record(answer)
         return
     would = "would_change" in answer
     ids = answer["would_change"] if would else answer["changed"]
@@ -130,7 +130,7 @@ _why = click.option("--reason", help="Motif, gardé au journal.")
 @_dry
 @selection
 @click.pass_obj
-def hold(out: Output, ids: tuple[str, ...], **options: Any) -> None:
+def hold(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
     """Retient des envois jusqu'à « release » (--reason nécessaire)."""
     _change(out, "queue.hold", ids, options)
 
@@ -141,7 +141,7 @@ def hold(out: Output, ids: tuple[str, ...], **options: Any) -> None:
 @_dry
 @selection
 @click.pass_obj
-def release(out: Output, ids: tuple[str, ...], **options: Any) -> None:
+def release(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
     """Laisse repartir des envois retenus."""
     _change(out, "queue.release", ids, options)
 
@@ -152,7 +152,7 @@ def release(out: Output, ids: tuple[str, ...], **options: Any) -> None:
 @_dry
 @selection
 @click.pass_obj
-def cancel(out: Output, ids: tuple[str, ...], **options: Any) -> None:
+def cancel(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
     """Renonce à des envois (--reason nécessaire)."""
     _change(out, "queue.cancel", ids, options)
 
@@ -163,7 +163,7 @@ def cancel(out: Output, ids: tuple[str, ...], **options: Any) -> None:
 @_dry
 @selection
 @click.pass_obj
-def retry(out: Output, ids: tuple[str, ...], **options: Any) -> None:
+def retry(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
     """Réessaie maintenant les mêmes envois."""
     _change(out, "queue.retry", ids, options)
 
@@ -174,7 +174,7 @@ def retry(out: Output, ids: tuple[str, ...], **options: Any) -> None:
 @_dry
 @selection
 @click.pass_obj
-def confirm(out: Output, ids: tuple[str, ...], **options: Any) -> None:
+def confirm(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
     """Quelqu'un sait que ces envois retenus sont arrivés (--reason nécessaire)."""
     _change(out, "queue.confirm", ids, options)
 
@@ -186,7 +186,7 @@ def confirm(out: Output, ids: tuple[str, ...], **options: Any) -> None:
 def hold_channel(out: Output, channel: str, reason: str | None) -> None:
     """Arrête un canal sans arrêter la station ; survit à un redémarrage."""
     answer = out.ask("channel.hold", channel=channel, reason=reason)
-    out.object(answer) if out.as_json else out.say(f"canal retenu : {channel}")
+    out.record(answer) if out.as_json else out.say(f"canal retenu : {channel}")
 
 
 @click.command("release", epilog="\b\nExemple\n  dlx release clinique-a")
@@ -196,4 +196,4 @@ def hold_channel(out: Output, channel: str, reason: str | None) -> None:
 def release_channel(out: Output, channel: str, reason: str | None) -> None:
     """Remet en route un canal retenu."""
     answer = out.ask("channel.release", channel=channel, reason=reason)
-    out.object(answer) if out.as_json else out.say(f"canal remis en route : {channel}")
+    out.record(answer) if out.as_json else out.say(f"canal remis en route : {channel}")

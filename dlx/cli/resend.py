@@ -22,7 +22,7 @@ def resend(out: Output, report: str, to: str, via: str | None, reason: str, dry_
     """Renvoie les mêmes octets (« duplicata ») d'un compte rendu à un destinataire."""
     answer = out.ask("resend", report=report, to=to, via=via, reason=reason, dry_run=dry_run)
     if out.as_json:
-        out.object(answer)
+        out.record(answer)
     elif dry_run:
         out.say(f"serait renvoyé : {answer['would_resend']} par {answer['via']}")
     else:
@@ -45,11 +45,11 @@ def resend(out: Output, report: str, to: str, via: str | None, reason: str, dry_
 )
 @click.option("--reason", help="Motif, gardé au journal (nécessaire avec --apply).")
 @click.pass_obj
-def replay(out: Output, **options: object) -> None:
+def replay(out: Output, /, **options: object) -> None:
     """Route et rend à nouveau avec la configuration d'aujourd'hui ; un plan, sauf --apply."""
     answer = out.ask("replay", **options)
     if out.as_json:
-        out.object(answer)
+        out.record(answer)
         return
     for row in answer["plan"]:
         out.line(f"{row['report']}  dossier {row['number']} v{row['version']}")

@@ -15,7 +15,7 @@ def status(out: Output) -> int:
     """Tout va-t-il bien ? Sort en 1 si quelque chose demande quelqu'un."""
     facts = out.ask("status")
     if out.as_json:
-        out.object(facts)
+        out.record(facts)
     else:
         _print(out, facts)
     return 1 if facts["attention"] else 0

@@ -16,6 +16,6 @@ def version(out: Output) -> None:
     """Version de DLX et de Python."""
     facts = {"dlx": __version__, "python": platform.python_version()}
     if out.as_json:
-        out.object(facts)
+        out.record(facts)
     else:
         out.line(f"dlx {facts['dlx']} (Python {facts['python']})")

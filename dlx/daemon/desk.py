@@ -328,18 +328,24 @@ class Desk:
     async def notices_take(self, request: Request) -> Json:
         """Become the owner."""
         ids = [str(i) for i in request.arguments["ids"]]
-        await self._write(
-            lambda tx, now: [store.take_notice(tx, i, request.actor, now) for i in ids]
-        )
+
+        def work(tx: Tx, now: datetime) -> None:
+            for id in ids:
+                store.take_notice(tx, id, request.actor, now)
+
+        await self._write(work)
         return {"changed": ids}
 
     async def notices_close(self, request: Request) -> Json:
         """Close with a reason."""
         ids = [str(i) for i in request.arguments["ids"]]
         why = _reason(request.arguments, needed=True)
-        await self._write(
-            lambda tx, now: [store.close_notice(tx, i, request.actor, why, now) for i in ids]
-        )
+
+        def work(tx: Tx, now: datetime) -> None:
+            for id in ids:
+                store.close_notice(tx, id, request.actor, why, now)
+
+        await self._write(work)
         return {"changed": ids}
 
     # --- station -------------------------------------------------------------------------------

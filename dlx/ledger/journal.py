@@ -54,7 +54,8 @@ def head(tx: Tx) -> Head:
 
 def chain_head(tx: Tx) -> tuple[int, str]:
     """(last event id, its hash), for anchors outside the store; (0, "") when there is none."""
-    return tuple(head(tx))
+    last = head(tx)
+    return last.id, last.hash
 
 
 def flush(tx: Tx, last: Head) -> Head:

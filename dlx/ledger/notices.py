@@ -235,8 +235,9 @@ def notice(tx: Tx, id: str) -> NoticeRow:
 
 def open_by_kind(tx: Tx) -> dict[NoticeKind, int]:
     """How many are open, by kind."""
-    wanted = select(_n.kind, func.count()).where(_n.closed_at.is_(None)).group_by(_n.kind)
-    return {NoticeKind(kind): int(number) for kind, number in tx.rows(wanted)}
+    number = func.count().label("number")
+    wanted = select(_n.kind, number).where(_n.closed_at.is_(None)).group_by(_n.kind)
+    return {NoticeKind(row.kind): int(row.number) for row in tx.rows(wanted)}
 
 
 def outbox_pending(tx: Tx, limit: int = 100) -> list[OutboxRow]:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Executable, Row
 from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.expression import ClauseElement
 
 from dlx.delivery import State
@@ -43,12 +44,12 @@ class Prepared:
         """Its SQL on ``dialect``, made once."""
         ready = self._compiled.get(dialect.name)
         if ready is None:
-            result = self.statement.compile(dialect=dialect)
+            result = cast(SQLCompiler, self.statement.compile(dialect=dialect))
             positions = getattr(result, "positiontup", None)
             ready = self._compiled[dialect.name] = _Compiled(
                 str(result),
                 None if positions is None else tuple(positions),
-                {k: v for k, v in result.params.items() if v is not None},
+                {name: bind.value for name, bind in result.binds.items() if not bind.required},
             )
         return ready
 

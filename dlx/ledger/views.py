@@ -251,7 +251,7 @@ def counts(tx: Tx) -> dict[tuple[State, str], int]:
     """How many deliveries by (state, channel), exact, without counting rows."""
     c = counter.c
     rows = tx.rows(select(c.state, c.channel, c.n).where(c.n != 0))
-    return {(State(state), channel): int(n) for state, channel, n in rows}
+    return {(State(row.state), str(row.channel)): int(row.n) for row in rows}
 
 
 def status(tx: Tx) -> Status:

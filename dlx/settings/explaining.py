@@ -17,6 +17,7 @@ from dlx.settings.words import closest, nearest
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[str | int, ...]
 
+_SALVAGE_ROUNDS = 4  # a block without its needed key goes as a whole, then perhaps its parent
 _NAMES = {"profiles": "fiche", "pickup": "arrivée", "policies": "règle", "tests": "test"}
 
 
@@ -49,13 +50,15 @@ def checked(
 def _salvaged(model: type[M], tree: object, errors: list[ErrorDetails]) -> M | None:
     """What is left without the parts at fault, so that the rest is checked in the same run."""
     rest = copy.deepcopy(tree)
-    for error in errors:
-        path = error["loc"][:-1] if error["type"] == "missing" else error["loc"]
-        _drop(rest, [step for step in path if step != "[key]"])
-    try:
-        return model.model_validate(rest)
-    except ValidationError:
-        return None
+    for _ in range(_SALVAGE_ROUNDS):
+        for error in errors:
+            path = error["loc"][:-1] if error["type"] == "missing" else error["loc"]
+            _drop(rest, [step for step in path if step != "[key]"])
+        try:
+            return model.model_validate(rest)
+        except ValidationError as refused:
+            errors = refused.errors(include_url=False)
+    return None
 
 
 def _drop(tree: object, path: Sequence[str | int]) -> None:

@@ -173,6 +173,8 @@ class FormatContract:
 
     def test_foreign_bytes_are_not_recognised(self, fmt: Format) -> None:
         """Empty, binary and everyday files belong to nobody."""
+        if fmt.parse is None:
+            pytest.skip("only written")
         assert [data for data in FOREIGN if fmt.recognises(data)] in ([], [b"{}"])
 
     def test_any_bytes_raise_nothing_but_parse_errors(self, fmt: Format, to: Person) -> None:
@@ -214,7 +216,7 @@ class FormatContract:
         if fmt.render is None:
             pytest.skip("only read")
         for report, rendition in renditions(fmt, to):
-            assert fmt.render(report, to, dict(reversed(fmt.options.items()))) == rendition
+            assert fmt.render(report, to, dict(reversed(list(fmt.options.items())))) == rendition
 
     def test_an_unaddressed_format_does_not_name_its_addressee(self, fmt: Format) -> None:
         """One rendition then serves every recipient."""

@@ -123,13 +123,12 @@ def patients() -> st.SearchStrategy[Patient]:
 
 def _patient(given: list[str], apart: bool, **more: object) -> Patient:
     """Given names, the first one stated apart or not; a missing birth date is written as zeros."""
-    patient = Patient(
+    return Patient(
         given_names=" ".join(given),
         first_given=given[0] if given and apart else "",
         birth_date_text="" if more["birth_date"] else "00000000",
         **more,  # type: ignore[arg-type]  # the fields are those of patients()
     )
-    return patient
 
 
 def quantities() -> st.SearchStrategy[Quantity]:

@@ -16,14 +16,18 @@ from formats.hl7v2 import read_message, split_file
 from formats.hl7v2_oru._reading import Reader
 from formats.hl7v2_oru._writing import OPTIONS, render
 
-_HEAD = re.compile(rb"(?:\A|[\r\n\x0b])MSH(.)(?:[^\r\n]*?\1){7}ORU\b", re.DOTALL)
+_BREAK = re.compile(rb"[\r\n\x0b]+")
 _READING = {"charset": "cp1252", "unterminated": "hold"}
 
 
 def recognises(head: bytes) -> bool:
     """True when the first bytes are HL7 v2 with an ORU message (MSH-9)."""
     start = head.removeprefix(codecs.BOM_UTF8).lstrip(b"\x0b\r\n\t ")
-    return start[:3] in (b"MSH", b"FHS", b"BHS") and _HEAD.search(start) is not None
+    if start[:3] not in (b"MSH", b"FHS", b"BHS"):
+        return False
+    header = next((line for line in _BREAK.split(start) if line.startswith(b"MSH")), b"")
+    fields = header.split(header[3:4], 9) if len(header) > 8 else []
+    return len(fields) > 8 and fields[8].startswith(b"ORU")
 
 
 def parse(data: bytes, options: Options) -> Parsed:

@@ -203,6 +203,8 @@ class _Writer:
         if r.establishment:
             orc[21] = _facility(r.establishment)
         self._lines.append(segment("ORC", orc))
+        collected = any(one.collected for one in r.batteries)
+        received = any(one.received for one in r.batteries)
         urgent = first and r.urgent
         observer = b.validated_by or (r.validated_by if first and not _anyone(r) else ())
         obr = {
@@ -210,8 +212,8 @@ class _Writer:
             2: placer,
             3: filler,
             4: code_field(b.code, *b.alternates[:1]),
-            7: time_field(b.collected or (r.collected if first else None)),
-            14: time_field(b.received or (r.received if first else None)),
+            7: time_field(b.collected or (r.collected if first and not collected else None)),
+            14: time_field(b.received or (r.received if first and not received else None)),
             15: f"&{escaped(b.specimen)}" if b.specimen and not self._recent else "",
             16: prescriber,
             22: time_field(b.resulted),

@@ -210,6 +210,8 @@ def _observation(res: Res) -> Observation:
 def _values(res: Res) -> tuple[Value, ...]:
     if not res.value:
         return ()
+    if res.type == "N" and res.value == res.numeric:
+        return (Quantity(number=res.value),)
     if res.type == "C":
         return (Coded(code=Code(code=res.value)),)
     quantity = _quantity(res.value)
@@ -228,6 +230,8 @@ def _quantity(text: str) -> Quantity | None:
 
 def _reference(low: str, high: str) -> str:
     """The two bounds as one interval; what is not a bound (packed, words) stays as written."""
+    if not (low or high):
+        return ""
     if (not low or _BOUND.fullmatch(low)) and (not high or _BOUND.fullmatch(high)):
         return interval(low, high)
     return " ".join(part for part in (low, high) if part)

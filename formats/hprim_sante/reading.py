@@ -32,6 +32,8 @@ _KNOWN = frozenset(("H", "P", "OBR", "OBX", "AP", "AC", "FAC", "ACT", "REG", "ER
 _MANDATORY = {"H": (5, 7, 10, 13, 14), "OBR": (5,), "OBX": (3, 4)}
 _LENGTHS = {"P": {3: 36, 4: 16, 5: 16}, "OBR": {3: 23, 4: 23}, "OBX": {4: 120, 5: 20, 7: 20}}
 
+_NO_LENGTHS: dict[int, int] = {}
+
 _MESSAGES = {
     "HS-W10": "segment de plus de 220 caractères",
     "HS-W11": "version inconnue (H2.0 à H2.5 attendu)",
@@ -232,8 +234,9 @@ class _Reader:
                 raise ParseError(
                     "HS-E07", f"champ obligatoire de {name} vide", line=segment.line, column=number
                 )
-        for number, length in _LENGTHS.get(name, {}).items():
-            if len(part(fields, number)) > length:
+        count = len(fields)
+        for number, length in _LENGTHS.get(name, _NO_LENGTHS).items():
+            if number <= count and len(fields[number - 1]) > length:
                 self._tell("HS-W15", segment.line)
         if name == "OBX" and fields[2] == "NM":
             for value in syntax.repeats(part(fields, 6)):

@@ -26,6 +26,7 @@ from formats.hprim_sante.syntax import Syntax, part
 
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|\.\d+)", re.ASCII)
 _COMPARED = re.compile(r"(<=|>=|<|>)\s*([+-]?\d[\d ]*(?:[.,]\d+)?)", re.ASCII)
+_EMPTY = ("",) * 17
 _STATUS = {
     "": ResultStatus.FINAL,  # 10.12: empty means F
     "F": ResultStatus.FINAL,
@@ -49,14 +50,15 @@ _MEDIA = {
 
 def observation(segment: Segment, syntax: Syntax, comments: tuple[Comment, ...]) -> Observation:
     """Read one OBX. Raises ParseError HS-E09 when a base64 document is damaged."""
-    fields = segment.fields
-    test = syntax.components(part(fields, 4))
-    kind = syntax.plain(part(fields, 3))
+    # Padded once, so that field k of the norm is always fields[k - 1]: this is the hot path.
+    fields = segment.fields if len(segment.fields) > 16 else [*segment.fields, *_EMPTY]
+    test = syntax.components(fields[3])
+    kind = syntax.plain(fields[2])
     label = part(test, 2) or part(test, 5)
     values = _values(segment, kind, label, syntax)
     title = kind == "TX" and values == (Text(text="."),)
-    unit = syntax.components(part(fields, 7))
-    status = syntax.plain(part(fields, 12))
+    unit = syntax.components(fields[6])
+    status = fields[11].strip()
     return Observation(
         codes=_codes(test),
         label=label,
@@ -64,19 +66,21 @@ def observation(segment: Segment, syntax: Syntax, comments: tuple[Comment, ...])
         value_type=kind,
         unit=part(unit, 2) or part(unit, 1),
         unit_code=_unit_code(unit),
-        reference=_reference(part(fields, 8), syntax),
-        flags=tuple(syntax.plain(flag) for flag in syntax.repeats(part(fields, 9)) if flag),
+        reference=_reference(fields[7], syntax),
+        flags=tuple(syntax.plain(flag) for flag in syntax.repeats(fields[8]) if flag),
         # An unknown word never makes a result look validated.
         status=_STATUS.get(status, ResultStatus.UNVERIFIED),
-        sub_id=syntax.plain(part(fields, 5)) or _group(part(fields, 16), syntax),
-        moment=moment(part(fields, 15)) if part(fields, 15) else None,
-        validated_by=_validators(part(fields, 17), syntax),
+        sub_id=fields[4].strip() or _group(fields[15], syntax),
+        moment=moment(fields[14]) if fields[14] else None,
+        validated_by=_validators(fields[16], syntax),
         comments=comments,
         is_title=title,
     )
 
 
 def _codes(test: list[str]) -> tuple[Code, ...]:
+    if len(test) == 3:
+        return (Code(code=test[0], text=test[1], system=test[2]),)
     codes = (
         Code(code=part(test, 1), text=part(test, 2), system=part(test, 3)),
         Code(code=part(test, 4), text=part(test, 5), system=part(test, 6)),

@@ -27,6 +27,8 @@ class Syntax:
 
     def __init__(self, separators: Separators) -> None:
         self.separators = separators
+        self._escape, self._component = separators.escape, separators.component
+        self._repeat = separators.repeat
         escape = re.escape(separators.escape)
         self._escaped = re.compile(f"{escape}(?:([FSTRE]){escape}|(.))", re.DOTALL)
         # Roles of the letters: field, sub-field, sub-sub-field, repeater, escape.
@@ -47,7 +49,7 @@ class Syntax:
 
     def split(self, text: str, separator: str) -> list[str]:
         """Split at ``separator`` where it is not escaped; escapes stay."""
-        if self.separators.escape not in text:
+        if self._escape not in text:
             return text.split(separator)
         pieces, start, pattern = [], 0, self._pieces[separator]
         while True:
@@ -64,20 +66,23 @@ class Syntax:
 
     def repeats(self, field: str) -> list[str]:
         """Repetitions of a field; none of an empty one."""
-        return self.split(field, self.separators.repeat) if field else []
+        return self.split(field, self._repeat) if field else []
 
     def components(self, field: str) -> list[str]:
         """Unescaped sub-fields of one repetition."""
-        parts = self.split(field, self.separators.component)
-        return [self.plain(part) for part in parts]
+        if self._escape not in field:
+            return [piece.strip() for piece in field.split(self._component)]
+        return [self.plain(piece) for piece in self.split(field, self._component)]
 
     def plain(self, text: str) -> str:
         """Unescape: ``\\F\\`` and the like are separators; escape + character is that character."""
+        if self._escape not in text:
+            return text.strip()
         return self.plain_line(text).strip()
 
     def plain_line(self, text: str) -> str:
         """Unescape, keeping the blanks at both ends: lines of a text may be indented."""
-        if self.separators.escape not in text:
+        if self._escape not in text:
             return text.rstrip()
         return self._escaped.sub(self._meant, text).rstrip()
 

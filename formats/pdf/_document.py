@@ -8,7 +8,6 @@ copied. Same pages, same bytes: no clock, no random identifier.
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -23,7 +22,6 @@ from formats.pdf._model import HEIGHT, WIDTH, Fill, Page, Run
 TITLE = "Compte rendu de biologie médicale"
 DRAWN = "F4"
 _PDF_VERSION = (1, 5)
-_TO_ESCAPE = re.compile(rb"[\\()]").search
 _ESCAPES = ((b"\\", b"\\\\"), (b"(", b"\\("), (b")", b"\\)"))
 
 
@@ -114,10 +112,16 @@ def _drawn_objects(codes: frozenset[int]) -> tuple[tuple[str, bytes, tuple[str, 
 
 
 def _escaped(content: bytes) -> bytes:
-    if _TO_ESCAPE(content):
+    if b"(" in content or b")" in content or b"\\" in content:
         for sign, escape in _ESCAPES:
             content = content.replace(sign, escape)
     return content
+
+
+@lru_cache(maxsize=8192)
+def _number(value: float) -> bytes:
+    """A coordinate; the same ones come back on every sheet."""
+    return b"%.2f" % value
 
 
 class _Pen:
@@ -141,8 +145,9 @@ class _Pen:
 
     def fill(self, top: float, fill: Fill) -> None:
         self.set_ink(fill.ink)
-        low = HEIGHT - top - fill.y - fill.height
-        self.parts.append(b"%.2f %.2f %.2f %.2f re f" % (fill.x, low, fill.width, fill.height))
+        x, y, width, height, _ = fill
+        box = (_number(x), _number(HEIGHT - top - y - height), _number(width), _number(height))
+        self.parts.append(b"%s %s %s %s re f" % box)
 
     def show(self, top: float, run: Run) -> None:
         x, y, face, size, text, ink, _ = run
@@ -152,14 +157,14 @@ class _Pen:
             self.font = (face, size)
             self.used.add(face)
             self.parts.append(b"/%s %.4g Tf" % (face.resource.encode(), size))
-        place = (x, HEIGHT - top - y)
+        place = (_number(x), _number(HEIGHT - top - y))
         try:
             codes = _escaped(encoded(text))
         except UnicodeEncodeError:
-            self.parts.append(b"1 0 0 1 %.2f %.2f Tm" % place)
+            self.parts.append(b"1 0 0 1 %s %s Tm" % place)
             self._show_spans(run)
         else:
-            self.parts.append(b"1 0 0 1 %.2f %.2f Tm (%s) Tj" % (*place, codes))
+            self.parts.append(b"1 0 0 1 %s %s Tm (%s) Tj" % (*place, codes))
 
     def _show_spans(self, run: Run) -> None:
         for drawn, codes in spans(run.text):

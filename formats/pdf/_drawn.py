@@ -111,6 +111,3 @@ GLYPHS = (
     ),
 )
 """The signs, in the order of their codes (the first has code 1)."""
-
-RAISED = dict(zip("⁰⁴⁵⁶⁷⁸⁹⁺⁻", "0456789+−", strict=True))
-LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))

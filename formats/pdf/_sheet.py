@@ -330,13 +330,14 @@ def described(person: Person) -> str:
 
 
 def validators(report: Report) -> tuple[Person, ...]:
-    """The biologists of the report, else those of its batteries and lines, each once."""
-    people = [*report.validated_by]
+    """The biologists of the report, of its batteries and of its lines, each once."""
+    groups = [report.validated_by]
     for battery in report.batteries:
-        people += battery.validated_by
-        for line in battery.observations:
-            people += line.validated_by
-    return tuple(dict.fromkeys(person for person in people if person.name))
+        groups.append(battery.validated_by)
+        groups += [line.validated_by for line in battery.observations]
+    # Mostly the same object again: comparing that is much cheaper than hashing each.
+    objects = {id(person): person for group in groups for person in group}
+    return tuple(dict.fromkeys(person for person in objects.values() if person.name))
 
 
 def _number(person: Person, *kinds: str) -> str:

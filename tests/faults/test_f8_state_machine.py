@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlalchemy import text
@@ -89,12 +89,12 @@ class Station(RuleBasedStateMachine):
         """Read every delivery as it now stands."""
 
         def rows(tx: Tx) -> dict[str, Any]:
-            return {row.id: row for row in tx.rows(text("SELECT * FROM delivery"))}
+            return {row.id: row for row in tx.rows(text("SELECT * FROM delivery ORDER BY rowid"))}
 
         self.rows = self.ledger.read(rows)
 
     def in_state(self, *states: str) -> list[str]:
-        return sorted(id for id, row in self.rows.items() if row.state in states)
+        return [id for id, row in self.rows.items() if row.state in states]
 
     def micro(self, when: datetime) -> int:
         return round((when - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)
@@ -138,11 +138,13 @@ class Station(RuleBasedStateMachine):
     # --- workers -------------------------------------------------------------------------------
 
     @precondition(lambda self: self.in_state("waiting"))
-    @rule(worker=st.sampled_from(["w1", "w2"]), limit=st.integers(1, 3))
-    def a_worker_claims(self, worker: str, limit: int) -> None:
+    @rule(worker=st.sampled_from(["w1", "w2"]))
+    def a_worker_claims(self, worker: str) -> None:
         got = self.write(
-            lambda tx: store.claim_due(tx, CHANNEL, limit, self.now, worker, self.now + LEASE)
+            lambda tx: store.claim_due(tx, CHANNEL, 50, self.now, worker, self.now + LEASE)
         )
+        order = list(self.rows)  # ids are random: Hypothesis needs an order that is not
+        got.sort(key=lambda claimed: order.index(claimed.delivery.id))
         self.hands[worker] += [Hand(claimed) for claimed in got]
 
     @precondition(lambda self: any(not h.intent and not h.outcome for h in self.all_hands()))
@@ -445,11 +447,13 @@ def test_no_order_of_events_breaks_a_promise(tmp_path: Path) -> None:
     run_state_machine_as_test(
         Station,
         settings=settings(
-            max_examples=80,
+            max_examples=25,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
             database=None,
+            report_multiple_bugs=False,
+            phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         ),
     )

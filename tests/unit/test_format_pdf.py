@@ -261,9 +261,7 @@ def test_unknown_character_of_a_comment_is_named_and_told() -> None:
     report = with_line(comments=(Comment(text="avis 中 demandé"),))
     rendition = render(report, NOBODY, OPTIONS)
     assert "‹U+4E2D›" in drawn(report)
-    assert rendition.losses == (
-        "caractères absents des polices, imprimés par leur code : U+4E2D",
-    )
+    assert rendition.losses == ("caractères absents des polices, imprimés par leur code : U+4E2D",)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 class MailSettings:
     smtp: str = setting("Relais")
     sender: str = setting("Expéditeur")
-    identity: SecretFile = setting("Clé")  # noqa: RUF009
+    identity: SecretFile = setting("Clé")
     smime: str = setting("Protection", choices=("off", "sign", "sign+encrypt"))
     form: str = setting("Forme", "neutral", choices=("mss", "neutral"))
     environment: str = setting("Espace", "production", choices=("production", "test"))
@@ -34,7 +34,7 @@ class MailSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MailAddress:
-    certificate: SecretFile | None = setting("Certificat", None)  # noqa: RUF009
+    certificate: SecretFile | None = setting("Certificat", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class SftpSettings:
     host: str = setting("Serveur")
     user: str = setting("Compte")
     host_key: tuple[str, ...] = setting("Empreintes")
-    identity: SecretFile = setting("Clé")  # noqa: RUF009
+    identity: SecretFile = setting("Clé")
     directory: str = setting("Dossier", "")
     filename: str = setting("Nom", "{delivery}{suffix}")
     atomic: str = setting("Fin", "rename", choices=("rename", "marker"))
@@ -68,6 +68,9 @@ class FakeMail(Connector):
     name = "smime-mail"
     Settings: ClassVar[type] = MailSettings
     Address: ClassVar[type | None] = MailAddress
+
+    def __init__(self, settings):
+        self.settings = settings
 
     async def deliver(self, delivery, renditions, committing):
         raise AssertionError("never called")
@@ -308,7 +311,7 @@ def test_every_example_of_the_operator_sheet_is_accepted(written: Loader) -> Non
         (STATION.replace("sil,", "SIL,"), "dlx.yaml", "C047", (3, 12)),
         (STATION + "limits: {workers: 0}\n", "dlx.yaml", "C046", (4, 19)),
         (STATION + "retention: {audit: 10 years}\n", "dlx.yaml", "C043", (4, 20)),
-        (STATION.replace("in}", "in, ready_when: {}}"), "dlx.yaml", "C019", (3, 56)),
+        (STATION.replace("in}", "in, ready_when: {}}"), "dlx.yaml", "C019", (3, 58)),
     ],
 )
 def test_each_mistake_is_told_at_its_place(
@@ -382,7 +385,7 @@ def test_keys_are_found_with_and_without_pem(written: Loader, tmp_path: Path) ->
 def test_connectors_are_asked_about_each_route(written: Loader) -> None:
     forbidden = PROFILES.replace("to: anne", "to: interdit")
     settings = written({"profiles.d/a.yaml": forbidden})
-    mail = FakeMail()
+    mail = FakeMail(settings.channels["mssante"].connector)
     (problem,) = check_routes(settings, {"mssante": mail})
     assert (problem.file, problem.line, problem.column) == ("profiles.d/a.yaml", 7, 9)
     assert problem.message == "adresse interdite"
@@ -432,7 +435,7 @@ def test_five_thousand_profiles_load_within_three_seconds(written: Loader) -> No
         return (
             f"  - id: dr-{n:05d}\n"
             f"    name: {{family: F{n}-TEST, given: Anne, title: Dr}}\n"
-            f"    rpps: 997{n:08d}\n"
+            f"    rpps: 9971{n:07d}\n"
             f"    lis_codes: [L{n}, 0{n}X]\n"
             f"    deliver:\n"
             f"      - {{via: mssante, to: dr{n}@medecin.example, formats: [cda, pdf]}}\n"

@@ -122,6 +122,7 @@ class CuttingProxy:
                     end.close()
                     with contextlib.suppress(OSError, asyncio.CancelledError):
                         await end.wait_closed()
+                    end.transport.abort()  # TLS may still be waiting for the other's farewell
 
 
 class _Line:

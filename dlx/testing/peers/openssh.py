@@ -6,6 +6,7 @@ folder. Its directory must not lie below a world-writable one, or StrictModes re
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -114,7 +115,8 @@ ForceCommand {self._options}{start}
             try:
                 socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
             except ConnectionRefusedError:
-                time.sleep(0.02)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(0.02)
             else:
                 return
         raise RuntimeError(f"sshd did not start: {(self.base / 'log').read_text()}")

@@ -203,6 +203,7 @@ class SmtpPeer:
             writer.close()
             with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
+            writer.transport.abort()  # TLS may still be waiting for the other's farewell
 
     def answer_for(self, phase: str) -> Answer:
         """Take the next scripted answer of ``phase``, or the usual one."""
