@@ -12,16 +12,14 @@ final dot. Here ``DATA`` is two steps: the intent is written between 354 and the
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import ssl
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
 import aiosmtplib
 
+from connectors._smtp_dialogue import Dialogue, LinkBroken
 from connectors._smtp_errors import (
     Reply,
     dialogue_failure,
@@ -36,12 +34,9 @@ from dlx.delivery import Phase
 from dlx.errors import PermanentFailure
 from dlx.failpoints import failpoint
 
-# A reply may have many lines (EHLO), never this many bytes.
-_MAX_REPLY_BYTES = 32_768
 # A TLS transport hides what the one below it still holds, unless it is fed in small blocks.
 _BLOCK_BYTES = 65_536
 _FAREWELL_SECONDS = 2.0
-_REPLY_LINE = re.compile(rb"([2-5]\d\d)([ -]?)(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,122 +96,6 @@ class Envelope:
         return body.replace(b"\r\n.", b"\r\n..") if b"\n." in body else body
 
 
-class LinkBroken(Exception):
-    """The connection ended, fell silent or spoke nonsense. ``silent``: it timed out."""
-
-    def __init__(self, message: str, *, silent: bool = False) -> None:
-        super().__init__(message)
-        self.silent = silent
-
-
-class _Dialogue(asyncio.Protocol):
-    """Replies in order of arrival; several may be awaited at once (PIPELINING, RFC 2920)."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._buffer = bytearray()
-        self._replies: deque[Reply] = deque()
-        self._lines: list[bytes] = []
-        self._code = 0
-        self._arrival: asyncio.Future[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._gone = asyncio.Event()
-        self.broken: LinkBroken | None = None
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        try:
-            while (end := self._buffer.find(b"\n")) >= 0:
-                self._line(bytes(self._buffer[:end]).rstrip(b"\r"))
-                del self._buffer[: end + 1]
-            if len(self._buffer) + sum(map(len, self._lines)) > _MAX_REPLY_BYTES:
-                raise LinkBroken("réponse trop longue")
-        except LinkBroken as error:
-            self._break(error)
-            self._transport.abort()
-        self._wake()
-
-    def _line(self, line: bytes) -> None:
-        found = _REPLY_LINE.fullmatch(line)
-        if found is None or (self._lines and int(found[1]) != self._code):
-            raise LinkBroken("réponse SMTP illisible")
-        self._code = int(found[1])
-        self._lines.append(found[3])
-        if found[2] != b"-":
-            self._replies.append(Reply.read(self._code, self._lines))
-            self._lines = []
-
-    def eof_received(self) -> bool:
-        self._break(LinkBroken("connexion fermée par le serveur"))
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._break(LinkBroken("connexion coupée"))
-        self._gone.set()
-
-    def pause_writing(self) -> None:
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        self._writable.set()
-
-    def _break(self, error: LinkBroken) -> None:
-        self.broken = self.broken or error
-        self._writable.set()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    @property
-    def unsolicited(self) -> bool:
-        """True when something was said that nobody asked for (a 421 on an idle connection)."""
-        return bool(self._replies or self._lines or self._buffer)
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self.broken is not None:
-            raise self.broken
-        self._transport.write(data)
-
-    async def drained(self, seconds: float) -> None:
-        """Wait until the transport takes more, or the link breaks."""
-        await asyncio.sleep(0)  # the loop must get a chance to see that the line was cut
-        try:
-            async with asyncio.timeout(seconds):
-                await self._writable.wait()
-        except TimeoutError as error:
-            raise LinkBroken("le serveur ne lit plus", silent=True) from error
-        if self.broken is not None:
-            raise self.broken
-
-    async def reply(self, seconds: float) -> Reply:
-        """Take the next whole reply. Raises LinkBroken; one that came before a cut still counts."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not self._replies:
-                    if self.broken is not None:
-                        raise self.broken
-                    self._arrival = asyncio.get_running_loop().create_future()
-                    await self._arrival
-        except TimeoutError as error:
-            raise LinkBroken("pas de réponse du serveur", silent=True) from error
-        finally:
-            self._arrival = None
-        return self._replies.popleft()
-
-    async def gone(self, seconds: float) -> None:
-        """Wait until the transport is closed (TLS says goodbye too), but not for long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._gone.wait()
-
-    def early_reply(self) -> Reply | None:
-        """A reply that came before the mail was whole: the server gave up."""
-        return self._replies[0] if self._replies else None
-
-
 class Session:
     """One open, protected and authenticated connection; one mail at a time.
 
@@ -224,7 +103,7 @@ class Session:
         peer: host and port. tls: version and cipher. carried: mails since it was opened.
     """
 
-    def __init__(self, server: Server, dialogue: _Dialogue, client: aiosmtplib.SMTP) -> None:
+    def __init__(self, server: Server, dialogue: Dialogue, client: aiosmtplib.SMTP) -> None:
         transport = cast(asyncio.Transport, client.transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=_BLOCK_BYTES)
@@ -260,7 +139,7 @@ class Session:
             _hang_up(client)
             raise
         transport = cast(asyncio.Transport, client.transport)
-        dialogue = _Dialogue(transport)
+        dialogue = Dialogue(transport)
         transport.set_protocol(dialogue)
         return cls(server, dialogue, client)
 

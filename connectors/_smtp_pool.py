@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from connectors._smtp import Envelope, LinkBroken, Server, Session
+from connectors._smtp import Envelope, Server, Session
+from connectors._smtp_dialogue import LinkBroken
 from connectors._smtp_errors import Reply, link_failure
 from dlx.contracts import Committing
 from dlx.delivery import Phase

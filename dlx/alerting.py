@@ -21,10 +21,13 @@ log = logging.getLogger("dlx.alerting")
 WARN_DAYS = 30
 
 
-def message_of(rows: Sequence[OutboxRow], alerts: Alerts, laboratory: str) -> EmailMessage:
-    """One mail for everything that opened or closed since the last one."""
-    opened = [row for row in rows if row.topic == "notice.opened"]
-    closed = [row for row in rows if row.topic == "notice.closed"]
+def message_of(
+    rows: Sequence[OutboxRow], notices: Mapping[str, Notice], alerts: Alerts, laboratory: str
+) -> EmailMessage:
+    """One mail for everything that opened or closed since the last one; ``notices`` by id."""
+    told = [(row, notices[row.payload["notice"]]) for row in rows]
+    opened = [_opened(notice) for row, notice in told if row.topic == "notice.opened"]
+    closed = [_closed(notice) for row, notice in told if row.topic == "notice.closed"]
     parts = []
     if opened:
         parts.append(f"{len(opened)} avis ouvert{'s' if len(opened) > 1 else ''}")
@@ -32,7 +35,7 @@ def message_of(rows: Sequence[OutboxRow], alerts: Alerts, laboratory: str) -> Em
         parts.append(f"{len(closed)} clos")
     assert alerts.mail is not None  # noqa: S101 - the caller looked
     mail = EmailMessage(policy=SMTP)
-    mail["Subject"] = f"[DLX {laboratory}] " + ", ".join(parts)
+    mail["Subject"] = f"DLX {laboratory} : " + ", ".join(parts)
     mail["From"] = alerts.mail.sender
     mail["To"] = ", ".join(alerts.mail_to)
     mail["Message-ID"] = f"<avis.{rows[0].id}-{rows[-1].id}@{socket.gethostname()}>"
@@ -40,22 +43,23 @@ def message_of(rows: Sequence[OutboxRow], alerts: Alerts, laboratory: str) -> Em
     lines = []
     for title, chosen in (("Ouverts", opened), ("Clos", closed)):
         if chosen:
-            lines += [f"{title} :", *(_line(row) for row in chosen), ""]
+            lines += [f"{title} :", *chosen, ""]
     lines.append("Tout voir : dlx notices")
     mail.set_content("\n".join(lines))
     return mail
 
 
-def _line(row: OutboxRow) -> str:
-    told = row.payload
-    text = f"  {told.get('id', '')}  {told.get('cause', '')}"
-    if words := told.get("words"):
-        text += f"\n      réponse : {words}"
-    if reason := told.get("reason"):
-        text += f"\n      motif : {reason}"
-    if command := told.get("command"):
-        text += f"\n      → {command}"
+def _opened(notice: Notice) -> str:
+    text = f"  {notice.id}  {notice.cause}"
+    if notice.words:
+        text += f"\n      réponse : {notice.words}"
+    if notice.command:
+        text += f"\n      → {notice.command}"
     return text
+
+
+def _closed(notice: Notice) -> str:
+    return f"  {notice.id}  {notice.cause}\n      motif : {notice.closing_reason}"
 
 
 async def tell(ledger: Ledger, alerts: Alerts, laboratory: str, now: datetime) -> int:
@@ -65,7 +69,9 @@ async def tell(ledger: Ledger, alerts: Alerts, laboratory: str, now: datetime) -
         return 0
     if alerts.mail is not None and alerts.mail_to:
         failpoint("notice.sending")
-        if not await _send(message_of(rows, alerts, laboratory), alerts):
+        ids = {row.payload["notice"] for row in rows}
+        known = ledger.read(lambda tx: {id: store.notice(tx, id).notice for id in ids})
+        if not await _send(message_of(rows, known, alerts, laboratory), alerts):
             return 0
     await ledger.write(lambda tx: store.outbox_done(tx, [row.id for row in rows], now))
     return len(rows)

@@ -345,6 +345,49 @@ def reject(file: Claimed, why: Why, room: Path, now: datetime, *, sha256: str = 
     return target
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A file in ``reject/`` and what its ``.why`` says, as the command line shows it."""
+
+    path: Path
+    facts: dict[str, str]
+
+
+def rejected_files(room: Path) -> list[Rejected]:
+    """Every rejected file with its reason, oldest first; a torn ``.why`` is left out."""
+    found = []
+    for why in sorted(room.glob("*.why")):
+        try:
+            facts = json.loads(why.read_bytes())
+        except ValueError:
+            continue
+        places = (("ligne", "line"), ("champ", "column"), ("octet", "offset"))
+        place = ", ".join(f"{word} {facts[key]}" for word, key in places if facts.get(key))
+        path = why.with_name(why.name.removesuffix(".why"))
+        found.append(Rejected(path=path, facts={**facts, "place": place}))
+    return found
+
+
+def give_back(one: Rejected, inbox: Path) -> None:
+    """Put a rejected file back into the pickup, durably, under a name that is free; then forget.
+
+    A crash in between leaves the ``.why`` alone, which does no harm.
+    """
+    name = reduced(one.path.name.partition("~")[2] or one.path.name)
+    target = inbox / name
+    number = 1
+    while target.exists() or target.is_symlink():
+        target = inbox / f"{number}-{name}"
+        number += 1
+    durable.move(one.path, target)
+    discard(one)
+
+
+def discard(one: Rejected) -> None:
+    """Remove a rejected file and its reason."""
+    durable.remove_all([one.path, one.path.with_name(one.path.name + ".why")])
+
+
 def finish(files: Iterable[Claimed]) -> None:
     """Remove claimed files whose content the archive and the ledger hold (not before)."""
     failpoint("finish.before_unlink")

@@ -33,7 +33,7 @@ _BREAKS = re.compile(r"\r\n|\r|\n")
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _FRAME_START = re.compile(rb"(\A|[\r\n])\x0b")
 _FRAME_END = re.compile(rb"(\r\n|\r|\n)?\x1c(\r\n|\r|\n)?")
-_INNER = tuple(end + name for end in (b"\r", b"\n") for name in (b"MSH", b"FTS", b"BTS", b"BHS"))
+_INNER = (b"MSH", b"BTS", b"FTS", b"BHS")
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
 
 # Table 0211 (character sets) and what French feeds write instead.
@@ -142,9 +142,14 @@ def split_file(data: bytes) -> File:
     if b"\x0b" in body or b"\x1c" in body:
         body = _FRAME_END.sub(rb"\r", _FRAME_START.sub(rb"\1", body)).removeprefix(_BOM)
     body = body.lstrip(b"\r\n")
-    if body.startswith(b"MSH") and not any(inner in body for inner in _INNER):
+    if body.startswith(b"MSH") and not _holds_several(body):
         return File(messages=(body,))
     return _split_batch(body)
+
+
+def _holds_several(body: bytes) -> bool:
+    ends = [end for end in (b"\r", b"\n") if end in body]
+    return any(end + name in body for end in ends for name in _INNER)
 
 
 def _split_batch(body: bytes) -> File:

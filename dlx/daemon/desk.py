@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from dlx import __version__
+from dlx import __version__, spool
 from dlx import ledger as store
 from dlx.control import Handler, Request
 from dlx.daemon import views
 from dlx.daemon.replay import Replay
 from dlx.daemon.station import Station
 from dlx.daemon.times import moment_of
-from dlx.delivery import State
+from dlx.delivery import NoticeKind, State
 from dlx.errors import NotFound, Refused
 from dlx.intake import FACTS
 from dlx.ledger import Selection, Tx
@@ -53,6 +53,10 @@ class Desk:
             "notices.show": self.notices_show,
             "notices.take": self.notices_take,
             "notices.close": self.notices_close,
+            "reject.list": self.reject_list,
+            "reject.show": self.reject_show,
+            "reject.retry": self.reject_retry,
+            "reject.discard": self.reject_discard,
             "explain": self.explain,
             "reload": self.reload,
             "audit.verify": self.audit_verify,
@@ -347,6 +351,61 @@ class Desk:
 
         await self._write(work)
         return {"changed": ids}
+
+    # --- rejected files ------------------------------------------------------------------------
+
+    async def reject_list(self, request: Request) -> list[Json]:
+        """Every rejected file with its reason, oldest first."""
+        return [r.facts for r in spool.rejected_files(self._station.rooms.reject)]
+
+    async def reject_show(self, request: Request) -> Json:
+        """The reason, and where the file lies."""
+        (found,) = self._rejected([str(request.arguments["claim"])])
+        return {**found.facts, "file": str(found.path)}
+
+    async def reject_retry(self, request: Request) -> Json:
+        """Take rejected files again, as if they had just been dropped."""
+        why = _reason(request.arguments, needed=True)
+        chosen = self._rejected(request.arguments["claims"])
+        boxes = {s.settings.name: s.queue.directory for s in self._station.sources}
+        for one in chosen:
+            inbox = boxes.get(one.facts["pickup"])
+            if inbox is None:
+                raise Refused(f"point de collecte {one.facts['pickup']} absent de la configuration")
+            await self._journal(one, "retried", request.actor, why)
+            await asyncio.to_thread(spool.give_back, one, inbox)
+        self._station.look()
+        return {"retried": [one.facts["claim"] for one in chosen]}
+
+    async def reject_discard(self, request: Request) -> Json:
+        """Remove rejected files; who and why stay in the journal."""
+        why = _reason(request.arguments, needed=True)
+        chosen = self._rejected(request.arguments["claims"])
+        for one in chosen:
+            await self._journal(one, "discarded", request.actor, why)
+            await asyncio.to_thread(spool.discard, one)
+        return {"discarded": [one.facts["claim"] for one in chosen]}
+
+    def _rejected(self, claims: Sequence[str]) -> list[spool.Rejected]:
+        known = spool.rejected_files(self._station.rooms.reject)
+        found = []
+        for claim in claims:
+            near = [one for one in known if one.facts["claim"].startswith(claim)]
+            if len(near) != 1:
+                raise NotFound(f"fichier refusé {claim} ; voir : dlx reject")
+            found += near
+        return found
+
+    async def _journal(self, one: spool.Rejected, action: str, actor: str, reason: str) -> None:
+        claim = one.facts["claim"]
+
+        def work(tx: Tx, now: datetime) -> None:
+            subject = store.intake_of_claim(tx, claim)
+            detail = {"reason": reason, "claim": claim}
+            store.record(tx, subject=subject, action=action, actor=actor, now=now, detail=detail)
+            store.clear_notice(tx, subject, NoticeKind.REJECTED, f"{action} : {reason}", now)
+
+        await self._write(work)
 
     # --- station -------------------------------------------------------------------------------
 

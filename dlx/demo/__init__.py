@@ -7,23 +7,22 @@ recipient's key as its software would.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dlx import control, registry
-from dlx.demo.configuration import DOMAIN, Ports, write
+from dlx import registry
+from dlx.demo.configuration import DOMAIN, Ports, files
 from dlx.demo.judging import Evidence, Expectation, judged
 from dlx.demo.scenes import Drop, drops
 from dlx.testing.peers.sftp import SftpPeer
 from dlx.testing.peers.smtp import SmtpPeer, server_context
 from dlx.testing.pki import Identity, TestPki
+from dlx.testing.station import RunningStation
 
 DEADLINE_SECONDS = 100.0
 DOCTORS = ("lefevre", "girard")
@@ -36,7 +35,7 @@ Json = dict[str, Any]
 class World:
     """The peers, the station and what the doctors hold."""
 
-    root: Path
+    station: RunningStation
     relay: SmtpPeer
     alerts: SmtpPeer
     clinic: SftpPeer
@@ -44,23 +43,9 @@ class World:
     doctors: dict[str, Identity] = field(default_factory=dict)
 
     @property
-    def socket(self) -> Path:
-        """Where the station listens."""
-        return self.root / "run" / "dlx" / "control.sock"
-
-    @property
-    def inbox(self) -> Path:
-        """Where the laboratory system drops its files."""
-        return self.root / "var" / "spool" / "dlx" / "in"
-
-    @property
-    def log(self) -> Path:
-        """The station's log lines."""
-        return self.root / "station.log"
-
-    def ask(self, verb: str, **arguments: Any) -> Any:
-        """Ask the station."""
-        return control.ask(self.socket, verb, arguments)
+    def root(self) -> Path:
+        """Everything is below."""
+        return self.station.root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +92,18 @@ def play(root: Path, say: Say) -> Outcome:
         say("certificats de test et correspondants sur la boucle locale…")
         world = _world(root, stack)
         say("démarrage de la station…")
-        with _station(world):
-            files = drops(registry.formats())
-            _drop(world, files, say)
-            status = world.ask("status")
-            deliveries = world.ask("queue.list", every_state=True, states=[], limit=10_000)
-            notices = world.ask("notices.list", all=False)
-            chain = world.ask("audit.verify")
+        with world.station:
+            dropped = drops(registry.formats())
+            _drop(world, dropped, say)
+            status = world.station.ask("status")
+            deliveries = world.station.ask("queue.list", every_state=True, states=[], limit=10_000)
+            notices = world.station.ask("notices.list", all=False)
+            chain = world.station.ask("audit.verify")
         say("ouverture de ce que chacun a reçu…")
         received = _open_mail(world)
         evidence = Evidence(
             root=root,
-            drops=files,
+            drops=dropped,
             deliveries=deliveries,
             notices=notices,
             status=status,
@@ -126,7 +111,7 @@ def play(root: Path, say: Say) -> Outcome:
             received=received,
             relay=world.relay.stored,
             alerts=world.alerts.stored,
-            log=world.log.read_text(encoding="utf-8", errors="replace"),
+            log=world.station.log,
         )
         return Outcome(
             expectations=tuple(judged(evidence)),
@@ -140,8 +125,8 @@ def play(root: Path, say: Say) -> Outcome:
 def _world(root: Path, stack: ExitStack) -> World:
     folder = root / "etc" / "dlx"
     keys, certificates = folder / "keys", folder / "certificates"
-    for path in (keys, certificates, root / "run" / "dlx", root / "var" / "spool" / "dlx" / "in"):
-        path.mkdir(parents=True, exist_ok=True)
+    station = RunningStation(root)
+    certificates.mkdir(parents=True)
     for name in ("cabinet", "papier"):
         (root / "var" / "spool" / "dlx" / "out" / name).mkdir(parents=True, exist_ok=True)
     keys.chmod(0o700)
@@ -157,7 +142,7 @@ def _world(root: Path, stack: ExitStack) -> World:
     clinic = SftpPeer(root / "clinique").start()
     stack.callback(clinic.stop)
     clinic.write_client_key(keys / "sftp-tilleuls")
-    world = World(root=root, relay=relay, alerts=alerts, clinic=clinic, pki=pki)
+    world = World(station=station, relay=relay, alerts=alerts, clinic=clinic, pki=pki)
     for name in (*DOCTORS, "inconnu", "disparu"):
         identity = pki.person(f"{name}@{DOMAIN}")
         world.doctors[name] = identity
@@ -165,47 +150,17 @@ def _world(root: Path, stack: ExitStack) -> World:
     ports = Ports(
         relay=relay.port, alerts=alerts.port, sftp=clinic.port, fingerprint=clinic.fingerprint
     )
-    write(folder, ports)
+    station.configure(files(ports))
     return world
 
 
-@contextmanager
-def _station(world: World) -> Iterator[None]:
-    command = [sys.executable, "-m", "dlx", "--root", str(world.root), "run"]
-    with world.log.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            _await_ready(world, process)
-            yield
-            process.terminate()
-            process.wait(40)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
-
-def _await_ready(world: World, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 30
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            world.ask("status")
-            return
-        except control.StationDown:
-            time.sleep(0.05)
-    tail = world.log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:]
-    raise RuntimeError("la station n'a pas démarré :\n" + "\n".join(tail))
-
-
-def _drop(world: World, files: list[Drop], say: Say) -> None:
-    for step in sorted({file.step for file in files}):
-        chosen = [file for file in files if file.step == step]
+def _drop(world: World, dropped: list[Drop], say: Say) -> None:
+    for step in sorted({file.step for file in dropped}):
+        chosen = [file for file in dropped if file.step == step]
         say(f"dépôt de {len(chosen)} fichiers (étape {step})…")
         for file in chosen:
-            unfinished = world.inbox / f"{file.name}.tmp"
-            unfinished.write_bytes(file.content)
-            unfinished.rename(world.inbox / file.name)
-        _await_quiet(world, sum(f.step <= step for f in files), say)
+            world.station.drop(file.name, file.content)
+        _await_quiet(world, sum(f.step <= step for f in dropped), say)
 
 
 def _await_quiet(world: World, dropped: int, say: Say) -> None:
@@ -213,11 +168,11 @@ def _await_quiet(world: World, dropped: int, say: Say) -> None:
     end = time.monotonic() + DEADLINE_SECONDS / 2
     shown = 0.0
     while time.monotonic() < end:
-        status = world.ask("status")
+        status = world.station.ask("status")
         totals, intake = status["totals"], status["intake"]
         busy = sum(totals.get(s, 0) for s in ("waiting", "claimed", "sending", "in_doubt"))
-        left = len(list(world.inbox.iterdir()))
-        claimed = len(list((world.inbox.parent / "claimed").iterdir()))
+        left = len(list(world.station.inbox.iterdir()))
+        claimed = len(list((world.station.spool / "claimed").iterdir()))
         if time.monotonic() - shown > 1:
             shown = time.monotonic()
             say(
@@ -244,7 +199,7 @@ def _open_mail(world: World) -> dict[str, Path]:
         folder = world.root / "recus" / f"dr-{name}"
         folder.mkdir(parents=True, exist_ok=True)
         received[f"dr-{name}"] = folder
-        mails = [m for m in world.relay.stored if m.rcpt == (f"{name}@{DOMAIN}",)]
+        mails = [m for m in world.relay.stored if f"<{name}@{DOMAIN}>" in m.rcpt[0]]
         for mail in mails:
             identity = world.doctors[name].pem
             opened = registry.open_mail(mail.message, identity, world.pki.root_pem, now)

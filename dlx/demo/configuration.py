@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 DOMAIN = "medecins.example"
 
@@ -28,14 +27,6 @@ def files(ports: Ports) -> dict[str, str]:
         "profiles.d/medecins.yaml": _PROFILES,
         "policies.yaml": _POLICIES,
     }
-
-
-def write(folder: Path, ports: Ports) -> None:
-    """Write the tree."""
-    for name, text in files(ports).items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 _STATION = """\

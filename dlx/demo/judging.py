@@ -159,7 +159,7 @@ CHECKS: tuple[tuple[str, Callable[[Evidence], object]], ...] = (
     ("refusal-noticed", lambda e: any("550" in n["words"] for n in e.notice("failed"))),
     ("fallback-used", lambda e: len(e.files("dr-plein", ".pdf")) == 1),
     ("unknown-prescriber-noticed", lambda e: len(e.notice("unrouted")) == 1),
-    ("malformed-quarantined", lambda e: sum(r.startswith("HL7-E") for r in e.reasons) == 1),
+    ("malformed-quarantined", lambda e: "incomplete" in e.reasons),
     ("binary-quarantined", lambda e: "unknown_format" in e.reasons),
     ("identity-conflict-quarantined", lambda e: "identity_conflict" in e.reasons),
     ("duplicate-ignored", lambda e: e.log.count("event=duplicate") == 1),

@@ -95,7 +95,7 @@ def _critical(report: Report) -> Report:
 
 
 def hprim_sante(report: Report) -> bytes:
-    """An HPRIM Santé 2.2 ORU of the numeric lines of a report, as a clinic's laboratory sends it."""
+    """An HPRIM Santé 2.2 ORU of the numeric lines of a report."""
     p, doctor = report.patient, report.prescriber or Person()
     code = _code_of(doctor)
     stamp = (report.issued or Moment("20260101")).digits[:12]

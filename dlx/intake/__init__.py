@@ -28,6 +28,7 @@ from dlx.intake.planning import (
     addressee,
     entry_of,
     next_version,
+    refuse_incomplete,
     refuse_mixed_patients,
     route_plan,
 )
@@ -249,6 +250,7 @@ class Intake:
                 if one.parsed.refused_parts
                 else Finding(code="no_report", message="aucun compte rendu dans ce fichier")
             )
+        refuse_incomplete(one.parsed)
         refuse_mixed_patients(one.parsed, one.source.settings)
         versions: dict[Key, LatestVersion] = {}
         for parsed in one.parsed.reports:

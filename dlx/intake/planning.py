@@ -92,6 +92,19 @@ def refuse_mixed_patients(parsed: ParsedFile, pickup: Pickup) -> None:
         )
 
 
+def refuse_incomplete(parsed: ParsedFile) -> None:
+    """Raise Refuse when a report was cut: it must never leave as if it were whole."""
+    if any(report.facts.incomplete for report in parsed.reports):
+        marks = ", ".join(f"{d.code} {d.message}" for d in parsed.diagnostics[:3])
+        raise Refuse(
+            Finding(
+                code="incomplete",
+                message="fichier coupé ou sans marque de fin : rien n'est diffusé, le SIL doit le"
+                f" produire à nouveau ({marks or 'fin absente'})",
+            )
+        )
+
+
 def next_version(facts: Facts, latest: LatestVersion | None, patient_hash: str) -> tuple[int, bool]:
     """The number of this version, and whether it says the same as the last one.
 

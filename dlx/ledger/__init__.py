@@ -60,7 +60,15 @@ from dlx.ledger.operators import (
 )
 from dlx.ledger.promises import promise
 from dlx.ledger.receipts import record_receipt, silent
-from dlx.ledger.reports import archived, known, latest, register, register_many, reject
+from dlx.ledger.reports import (
+    archived,
+    intake_of_claim,
+    known,
+    latest,
+    register,
+    register_many,
+    reject,
+)
 from dlx.ledger.rows import (
     DeliveryRow,
     DeliveryView,
@@ -155,6 +163,7 @@ __all__ = [
     "full_id",
     "heartbeat",
     "hold",
+    "intake_of_claim",
     "known",
     "latest",
     "migrate",

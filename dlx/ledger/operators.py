@@ -33,6 +33,12 @@ def _reason(id: str, reason: str) -> dict[str, str]:
     return {"reason": reason}
 
 
+def _require(row: Moving, what: str, *states: State) -> None:
+    """MOVES tells what may ever happen; a person's word may mean only some of it."""
+    if State(row.state) not in states:
+        raise Refused(f"{row.id} : un envoi « {row.state} » ne peut pas être {what}")
+
+
 def _refuse_if_newer(tx: Tx, row: Moving) -> None:
     found = newer(tx, row)
     if found is not None:
@@ -46,6 +52,7 @@ def hold(tx: Tx, id: str, actor: str, reason: str, now: datetime) -> None:
     """waiting → held; its give-up clock stops. Raises NotFound; Refused: reason missing, state."""
     row = moving(tx, full_id(tx, "D", id))
     told = _reason(row.id, reason)
+    _require(row, "retenu", State.WAITING)
     move(
         tx,
         row,
@@ -65,8 +72,8 @@ def release(tx: Tx, id: str, actor: str, reason: str, now: datetime) -> None:
     Raises NotFound; Refused: not held, or a newer version exists for this recipient.
     """
     row = moving(tx, full_id(tx, "D", id))
-    if row.state == State.HELD.value:
-        _refuse_if_newer(tx, row)
+    _require(row, "remis en file", State.HELD)
+    _refuse_if_newer(tx, row)
     held = stamp(now) - (row.held_at if row.held_at is not None else stamp(now))
     move(
         tx,
@@ -123,8 +130,7 @@ def retry(
         change(tx, row, **values)
         tx.event(row.subject, "retry asked", actor, now, detail={"reason": reason})
         return
-    if row.state != State.FAILED.value:
-        raise Refused(f"{row.id} : seul un envoi en attente ou en échec peut être relancé")
+    _require(row, "relancé", State.FAILED)
     _refuse_if_newer(tx, row)
     move(
         tx,
@@ -144,8 +150,7 @@ def confirm(tx: Tx, id: str, actor: str, reason: str, now: datetime) -> None:
     """held → accepted: a person knows that it arrived. Raises NotFound; Refused: reason, state."""
     row = moving(tx, full_id(tx, "D", id))
     told = _reason(row.id, reason)
-    if row.state != State.HELD.value:
-        raise Refused(f"{row.id} : seul un envoi retenu peut être confirmé par une personne")
+    _require(row, "confirmé par une personne", State.HELD)
     move(
         tx,
         row,

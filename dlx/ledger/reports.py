@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, literal_column, select, update
 
 from dlx.delivery import Notice, NoticeKind
+from dlx.errors import NotFound
 from dlx.ledger.contents import add_contents
 from dlx.ledger.ids import new_id
 from dlx.ledger.notices import open_notice
@@ -66,8 +67,8 @@ def register_many(tx: Tx, registrations: Sequence[Registration], now: datetime) 
     """Write files, versions, renditions, deliveries, notices and events: all or none.
 
     Repeatable: a file whose sha256 is registered or archived adds nothing (``existed``). A
-    version's number is the last one + 1. Waiting and held deliveries of older versions to the same recipients
-    become superseded, whatever their channel (P7). The order given is kept.
+    version's number is the last one + 1. Waiting and held deliveries of older versions to the same
+    recipients become superseded, whatever their channel (P7). The order given is kept.
     """
     batch = Batch(stamp(now))
     done = [_register(tx, batch, registration, now) for registration in registrations]
@@ -273,3 +274,11 @@ def latest(tx: Tx, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Lat
         if row is not None:
             found[issuer, number] = _latest(row)
     return found
+
+
+def intake_of_claim(tx: Tx, claim: str) -> str:
+    """The subject (``intake:I…``) of the file that was claimed under ``claim``. NotFound."""
+    row = tx.one(_BY_CLAIM, wanted=claim)
+    if row is None:
+        raise NotFound(f"aucun fichier pris sous {claim}")
+    return f"intake:{row[0]}"

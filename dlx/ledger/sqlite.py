@@ -20,7 +20,7 @@ from sqlalchemy.sql.dml import Insert
 from dlx.errors import StoreError
 
 BUSY_MILLISECONDS = 10_000
-_FIXED_BRANCHES: dict[tuple[int, ...], int] = {(3, 44): 6, (3, 50): 7}  # older lines that got the fix of the WAL-reset bug
+_FIXED_BRANCHES: dict[tuple[int, ...], int] = {(3, 44): 6, (3, 50): 7}  # got the WAL-reset fix
 _LEAST = (3, 51, 3)
 
 # Append only, also for somebody who has the file open with another program.

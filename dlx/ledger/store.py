@@ -179,7 +179,7 @@ class Ledger:
         Raises StoreError (with what to type) when it is absent, of a newer or older schema, or when
         the SQLite library is too old to be trusted.
         """
-        if not path.exists():
+        if not path.exists() or _is_blank(path):
             if not create:
                 raise StoreError(f"pas de base à {path} : dlx run en crée une")
             _create(path)
@@ -248,6 +248,18 @@ def _create(path: Path) -> None:
             )
     except SQLAlchemyError as error:
         raise StoreError(f"création de la base {path} : {error}") from error
+    finally:
+        engine.dispose()
+
+
+def _is_blank(path: Path) -> bool:
+    """True for a file without any table: a creation that was cut short."""
+    engine = sqlite.engine_of(path, writer=False)
+    try:
+        with engine.connect() as connection:
+            return connection.scalar(text("SELECT count(*) FROM sqlite_master")) == 0
+    except SQLAlchemyError as error:
+        raise StoreError(f"{path} n'est pas une base de DLX : {error}") from error
     finally:
         engine.dispose()
 

@@ -78,10 +78,7 @@ class Assembly:
         book = book_of(
             profiles=profiles.profiles,
             practices=profiles.practices.values(),
-            channels=[
-                ChannelRef(name=c.name, type=c.type, enabled=c.enabled, place=c.place)
-                for c in reader.channels.values()
-            ],
+            channels=_references(reader),
             policies=policies,
             patient=patient,
             zone=station.laboratory.timezone,
@@ -189,6 +186,13 @@ class Assembly:
                 document, path = reader.where[profile.id]
                 message = f"aucun test de routage ne nomme {profile.id}"
                 self.run.warn(document, path, "C103", message)
+
+
+def _references(reader: ChannelReader) -> list[ChannelRef]:
+    return [
+        ChannelRef(name=c.name, type=c.type, enabled=c.enabled, place=c.place)
+        for c in reader.channels.values()
+    ]
 
 
 def hash_of(files: Mapping[str, bytes]) -> str:

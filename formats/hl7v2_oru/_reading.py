@@ -316,6 +316,9 @@ def _validators(batteries: tuple[Battery, ...]) -> tuple[Person, ...]:
     found: dict[Person, None] = {}
     for battery in batteries:
         found.update(dict.fromkeys(battery.validated_by))
+        last: tuple[Person, ...] = ()
         for line in battery.observations:
-            found.update(dict.fromkeys(line.validated_by))
+            if line.validated_by is not last:  # equal fields give the same object
+                last = line.validated_by
+                found.update(dict.fromkeys(last))
     return tuple(found)

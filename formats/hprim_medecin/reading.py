@@ -149,7 +149,7 @@ class _Reader:
         self._lines = source.text.split("\n")
         self._found: list[Diagnostic] = []
         self._told: set[str] = set()
-        self._markup = bool(_ENTITY.search(source.text) or _BREAK.search(source.text))
+        self._markup = "<br" in source.text.lower() or bool(_ENTITY.search(source.text))
 
     def file(self) -> HprimFile:
         dossiers: list[Dossier] = []
@@ -187,10 +187,10 @@ class _Reader:
 
     def _tags(self) -> list[tuple[str, int]]:
         """Tag lines in order: name and 0-based index."""
+        if max(map(len, self._lines)) > MAX_LINE:
+            raise ParseError("HM-E05", "ligne de plus de 10 000 caractères")
         tags = []
         for index, line in enumerate(self._lines):
-            if len(line) > MAX_LINE:
-                raise ParseError("HM-E05", "ligne de plus de 10 000 caractères", line=index + 1)
             if line[:3] == "***" and (tag := _TAG.match(line)):
                 tags.append((tag[2], index))
                 if len(tag[1]) != 4 or len(tag[3]) != 4:

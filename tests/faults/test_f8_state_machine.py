@@ -10,6 +10,7 @@ The rules have preconditions: without them most steps do nothing and a missing f
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,13 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from dlx import ledger as store
@@ -262,7 +269,9 @@ class Station(RuleBasedStateMachine):
 
     @precondition(
         lambda self: any(
-            r.state == "waiting" and r.expires_at is not None and r.expires_at <= self.micro(self.now)
+            r.state == "waiting"
+            and r.expires_at is not None
+            and r.expires_at <= self.micro(self.now)
             for r in self.rows.values()
         )
     )
@@ -373,9 +382,7 @@ class Station(RuleBasedStateMachine):
         for rows in families.values():
             under_way = {row.version for row in rows if row.state in UNDER_WAY}
             assert len(under_way) <= 1, f"P7: versions {under_way} are under way together"
-            newest = max(row.version for row in rows if row.state != "cancelled") if [
-                row for row in rows if row.state != "cancelled"
-            ] else 0
+            newest = max((row.version for row in rows if row.state != "cancelled"), default=0)
             for row in rows:
                 if row.version < newest and row.state == "waiting":
                     raise AssertionError(f"P7: {row.id} v{row.version} waits, v{newest} exists")
@@ -442,12 +449,10 @@ def _attempts_and_notices(tx: Tx) -> tuple[dict[tuple[str, int], str], dict[str,
 def test_no_order_of_events_breaks_a_promise(tmp_path: Path) -> None:
     Station.template = tmp_path / "empty.sqlite3"
     Ledger.open(Station.template, create=True).close()
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(
         Station,
         settings=settings(
-            max_examples=25,
+            max_examples=int(os.environ.get("F8_EXAMPLES", "30")),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
@@ -457,3 +462,65 @@ def test_no_order_of_events_breaks_a_promise(tmp_path: Path) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+KNOCK_OUTS = {
+    "the fence": (
+        "ledger/dispatch.py",
+        "if row.lease_gen != generation or row.state not in",
+        "if row.state not in",
+        "P8",
+    ),
+    "the notice of a failure": (
+        "ledger/moves.py",
+        "    open_for_delivery(tx, row, notice or notice_of(row, failure, kind), now)\n",
+        "",
+        "P3",
+    ),
+    "the bound of doubt": (
+        "ledger/words.py",
+        "return self.finds_repeats or doubts <= self.max_doubt",
+        "return True",
+        "P5",
+    ),
+    "the wait for the older version": (
+        "ledger/dispatch.py",
+        "            ~_older_under_way(),\n",
+        "",
+        "P7",
+    ),
+    "superseding what comes back": (
+        "ledger/moves.py",
+        "return waiting if found is None else supersede(tx, waiting, found, now, actor)",
+        "return waiting",
+        "P7",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("name", KNOCK_OUTS)
+def test_it_turns_red_when_a_safeguard_is_knocked_out(name: str, tmp_path: Path) -> None:
+    file, safeguard, replacement, promise = KNOCK_OUTS[name]
+    package = Path(store.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "dlx", ignore=shutil.ignore_patterns("__pycache__"))
+    mutated = tmp_path / "dlx" / file
+    source = mutated.read_text()
+    assert source.count(safeguard) == 1, "the safeguard was renamed: follow it here"
+    mutated.write_text(source.replace(safeguard, replacement))
+    shutil.copy(__file__, tmp_path / "test_f8_mutated.py")
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "."),
+            "test_f8_mutated.py::test_no_order_of_events_breaks_a_promise",
+        ],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "F8_EXAMPLES": "150"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 1, run.stdout[-2000:]
+    assert f"AssertionError: {promise}: " in run.stdout, run.stdout[-2000:]

@@ -68,8 +68,20 @@ def test_sha1_signature_is_refused(rsa: Identity, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_bytes(CONTENT)
     weak = subprocess.run(
-        ["openssl", "cms", "-sign", "-binary", "-md", "sha1", "-signer", rsa.pem, "-in", plain]
-        + ["-outform", "DER"],
+        [
+            "openssl",
+            "cms",
+            "-sign",
+            "-binary",
+            "-md",
+            "sha1",
+            "-signer",
+            rsa.pem,
+            "-in",
+            plain,
+            "-outform",
+            "DER",
+        ],
         capture_output=True,
         check=True,
     ).stdout
@@ -93,7 +105,7 @@ def test_message_for_another_cannot_be_opened_and_the_words_tell_nothing(
 ) -> None:
     for mine, other in ((rsa, curve), (curve, rsa)):
         sealed = _cms.encrypt(CONTENT, [mine.certificate])
-        with pytest.raises(_cms.CmsError, match="^le message ne peut pas être ouvert$"):
+        with pytest.raises(_cms.CmsError, match=r"^le message ne peut pas être ouvert$"):
             _cms.decrypt(sealed, other.key, other.certificate)
 
 
@@ -145,7 +157,7 @@ def _attack(
 ) -> None:
     """Flip, cut and repeat: either our exception, or the very same content."""
     chance = random.Random(5652)
-    spots = [*range(0, min(places, len(data))), *(chance.randrange(len(data)) for _ in range(200))]
+    spots = [*range(min(places, len(data))), *(chance.randrange(len(data)) for _ in range(200))]
     refused = 0
     for spot in spots:
         flipped = bytearray(data)
@@ -214,8 +226,19 @@ def test_streamed_message_of_openssl_is_read(
     plain = tmp_path / "plain"
     plain.write_bytes(CONTENT * 50)
     sealed = subprocess.run(
-        ["openssl", "cms", "-encrypt", "-stream", "-binary", "-aes-256-cbc", "-outform", "DER"]
-        + ["-in", plain, identity.certificate_pem],
+        [
+            "openssl",
+            "cms",
+            "-encrypt",
+            "-stream",
+            "-binary",
+            "-aes-256-cbc",
+            "-outform",
+            "DER",
+            "-in",
+            plain,
+            identity.certificate_pem,
+        ],
         capture_output=True,
         check=True,
     ).stdout

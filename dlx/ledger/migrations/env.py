@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the migrations on the connection that ``migrating.upgrade`` opened."""
+
+from alembic import context
+
+from dlx.ledger.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
