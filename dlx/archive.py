@@ -146,7 +146,7 @@ class Archive:
     def read(self, place: Place, secret: bytes) -> bytes:
         """The bytes at ``place``, verified. Raises StoreError when damaged or not ours."""
         try:
-            descriptor = os.open(self.root / place.pack, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self.root}/{place.pack}", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 frame = os.pread(descriptor, place.length, place.offset)
             finally:

@@ -57,7 +57,7 @@ def write_new(path: Path, content: bytes, *, mode: int = 0o600) -> None:
         os.close(descriptor)
 
 
-def rename_new(source: Path, target: Path) -> None:
+def rename_new(source: Path | str, target: Path | str) -> None:
     """Rename within one mount, never over an existing name (renameat2, RENAME_NOREPLACE).
 
     Raises FileNotFoundError when somebody else took ``source``, FileExistsError when ``target``
@@ -71,7 +71,7 @@ def rename_new(source: Path, target: Path) -> None:
     number = ctypes.get_errno()
     if number in (errno.ENOSYS, errno.EINVAL):  # a file system without the flag (NFS, old kernels)
         os.link(source, target, follow_symlinks=False)
-        source.unlink()
+        Path(source).unlink()
         return
     raise OSError(number, os.strerror(number), str(source), None, str(target))
 

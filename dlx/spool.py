@@ -34,11 +34,8 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def claim_id() -> str:
     """A sortable unique id: 9 characters of milliseconds, 10 of chance (no I, L, O, U)."""
-    left, head = int(time.time() * 1000), ""
-    for _ in range(9):
-        left, digit = divmod(left, 32)
-        head = _ALPHABET[digit] + head
-    return head + "".join(secrets.choice(_ALPHABET) for _ in range(10))
+    number = (int(time.time() * 1000) << 50) | secrets.randbits(50)
+    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(90, -5, -5))
 
 
 def reduced(name: str) -> str:
@@ -185,20 +182,21 @@ class Pickup:
         A name that another process took is left out. Raises OSError and StoreError.
         """
         claimed: list[Claimed] = []
+        inbox, room = os.fspath(self.directory), os.fspath(self.rooms.claimed)
         for name in names:
-            source = self.directory / name
+            source = f"{inbox}/{name}"
             claim = claim_id()
-            target = self.rooms.claimed / f"{claim}~{reduced(name)}"
+            target = f"{room}/{claim}~{reduced(name)}"
             failpoint("claim.before_rename")
             try:
-                modified = source.lstat().st_mtime_ns
+                modified = os.lstat(source).st_mtime_ns
                 durable.rename_new(source, target)
             except FileNotFoundError:
                 continue
             claimed.append(
                 Claimed(
                     claim=claim,
-                    path=target,
+                    path=Path(target),
                     original_name=name,
                     pickup=self.name,
                     modified_ns=modified,

@@ -140,7 +140,7 @@ def split_file(data: bytes) -> File:
     """
     body = data.removeprefix(_BOM)
     if b"\x0b" in body or b"\x1c" in body:
-        body = _FRAME_END.sub(rb"\r", _FRAME_START.sub(rb"\1", body)).removeprefix(_BOM)
+        body = _FRAME_START.sub(rb"\1", _FRAME_END.sub(rb"\r", body)).removeprefix(_BOM)
     body = body.lstrip(b"\r\n")
     if body.startswith(b"MSH") and not _holds_several(body):
         return File(messages=(body,))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -40,7 +39,7 @@ from dlx.ledger import (
     Outcome,
     Tx,
 )
-from dlx.retry import RetryPolicy, next_try, warn_after
+from dlx.retry import RetryPolicy, jitter_of, next_try, warn_after
 from dlx.settings.model import ChannelSettings
 
 __all__ = ["LEASE", "Contents", "Dispatcher", "Pace", "fall_back", "policy_of"]
@@ -55,12 +54,6 @@ Fallbacks = Callable[[str], Fallback | None]
 def policy_of(settings: ChannelSettings, connector: Connector) -> DoubtPolicy:
     """What follows a doubt on this channel (reliability P5)."""
     return DoubtPolicy(finds_repeats=connector.finds_repeats, max_doubt=settings.max_doubt)
-
-
-def jitter_of(delivery: str, attempts: int) -> float:
-    """A number in [-1, 1] that depends on nothing but the delivery and its attempts."""
-    digest = hashlib.blake2b(f"{delivery}:{attempts}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") / (1 << 31) - 1.0
 
 
 def fall_back(tx: Tx, delivery: str, rule: Fallback, now: datetime, why: str) -> str:

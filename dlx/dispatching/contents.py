@@ -10,10 +10,15 @@ from dlx.delivery import Rendition
 from dlx.errors import PermanentFailure
 
 KEYS_KEPT = 4096
+BYTES_KEPT = 32 << 20
 
 
 class Contents:
-    """Reads what the archive keeps; every byte is verified against its SHA-256."""
+    """Reads what the archive keeps; every byte is verified against its SHA-256.
+
+    What was kept a moment ago is still in memory (32 MB at most): it leaves without being read,
+    opened and hashed again.
+    """
 
     def __init__(
         self, store: ledger.Ledger, packs: archive.Archive, master: archive.MasterKey
@@ -22,15 +27,27 @@ class Contents:
         self._packs = packs
         self._master = master
         self._keys: OrderedDict[str, bytes] = OrderedDict()
+        self._fresh: OrderedDict[str, bytes] = OrderedDict()
+        self._fresh_bytes = 0
 
-    def prime(self, key: archive.DataKey) -> None:
-        """Remember a key that was just made: its deliveries are about to leave."""
+    def prime(self, key: archive.DataKey, contents: Sequence[tuple[str, bytes]]) -> None:
+        """Remember what was just kept under ``key``: (SHA-256, bytes); it is about to leave."""
         self._keys[key.id] = key.secret
         while len(self._keys) > KEYS_KEPT:
             self._keys.popitem(last=False)
+        for digest, content in contents:
+            if digest not in self._fresh:
+                self._fresh[digest] = content
+                self._fresh_bytes += len(content)
+        while self._fresh_bytes > BYTES_KEPT:
+            _, old = self._fresh.popitem(last=False)
+            self._fresh_bytes -= len(old)
 
     def read(self, place: ledger.Place) -> bytes:
         """The bytes at ``place``. Raises StoreError (damaged), NotFound (key destroyed)."""
+        fresh = self._fresh.get(place.sha256)
+        if fresh is not None:
+            return fresh
         secret = self._keys.get(place.data_key)
         if secret is None:
             row = self._store.read(lambda tx: ledger.data_key(tx, place.data_key))

@@ -77,7 +77,7 @@ class Intake:
     Attributes:
         rules: the configuration in force; replaced as a whole by a reload.
         promised: called with the channels that have new deliveries.
-        prime: told of each new data key, which the deliveries need at once.
+        prime: told of each data key and what was kept under it: the deliveries need both at once.
     """
 
     ledger: Ledger
@@ -88,7 +88,7 @@ class Intake:
     rules: Rules
     clock: Callable[[], datetime]
     promised: Callable[[set[str]], None]
-    prime: Callable[[DataKey], None]
+    prime: Callable[[DataKey, Sequence[tuple[str, bytes]]], None]
     received: int = 0
     rejected: int = 0
     _unstable: dict[str, float] = field(default_factory=dict)
@@ -319,7 +319,6 @@ class Intake:
         for one, reports in zip(kept, made, strict=True):
             key = self.master.new_key()
             keys.append(key)
-            self.prime(key)
             start = len(bundle)
             bundle.append((key, one.content.data))
             bundle.extend((key, b) for report in reports for m, b in report if m.refused is None)
@@ -329,6 +328,8 @@ class Intake:
         registrations = []
         for one, reports, key, (start, end) in zip(kept, made, keys, spans, strict=True):
             mine = places[start:end]
+            contents = [content for _, content in bundle[start + 1 : end]]
+            self.prime(key, [(p.sha256, c) for p, c in zip(mine[1:], contents, strict=True)])
             registrations.append(self._registration(one, reports, key, mine, now))
             channels.update(r.channel for plan in one.plans for r in plan.routing.routes)
         return registrations, channels

@@ -26,7 +26,7 @@ from dlx.ledger import (
 from dlx.profiles import Book, Profile
 from dlx.rendering import Finding, Made, ParsedFile, Wish
 from dlx.report import Identifier, Person, ReportStatus
-from dlx.routing import Routing, routes_for
+from dlx.routing import Routing, match, routes_for
 from dlx.settings.model import Pickup
 
 FACTS = TypeAdapter(Facts)
@@ -231,7 +231,17 @@ def entry_of(
         notices=tuple(_notices(plan)),
         withheld=_withheld(plan.routing),
         unchanged=plan.unchanged,
+        prescriber=_profile_of(facts.prescriber, "prescriber", rules.book),
+        establishment=_profile_of(facts.establishment, "establishment", rules.book),
     )
+
+
+def _profile_of(person: Person | None, role: str, book: Book) -> str:
+    """Id of the profile that a report names, for the selections of the command line; or ""."""
+    if person is None:
+        return ""
+    profile, _ = match(person, role, book)
+    return profile.id if profile else ""
 
 
 def _options_hash(wish: Wish) -> str:

@@ -13,18 +13,17 @@ from typing import Any, assert_never
 from sqlalchemy import (
     ColumnElement,
     Select,
-    and_,
     bindparam,
     exists,
-    insert,
     literal_column,
     or_,
     select,
     update,
 )
 
-from dlx.delivery import Accepted, Delivery, NoticeKind, Phase, Result, State
+from dlx.delivery import Accepted, Delivery, NoticeKind, Result, State
 from dlx.errors import LeaseLost
+from dlx.ledger.attempts import attempt_committed, close_attempt, open_attempt
 from dlx.ledger.contents import renditions_of
 from dlx.ledger.moves import (
     MOVING,
@@ -39,7 +38,7 @@ from dlx.ledger.moves import (
     wait,
 )
 from dlx.ledger.notices import clear_of_delivery, open_for_delivery
-from dlx.ledger.tables import attempt, delivery, receipt, report, stop
+from dlx.ledger.tables import delivery, receipt, report, stop
 from dlx.ledger.times import moment, moment_or_none, stamp
 from dlx.ledger.tx import Prepared, Tx
 from dlx.ledger.words import (
@@ -109,55 +108,6 @@ def _due(priority: int) -> Select[Any]:
 
 
 _DUE = (Prepared(_due(0)), Prepared(_due(1)))
-_OPEN_ATTEMPT = Prepared(insert(attempt))
-_OPEN = {
-    "ended_at": None,
-    "phase": Phase.CONNECT.value,
-    "outcome": "",
-    **dict.fromkeys(("reply_code", "message", "reply_text", "remote_id", "peer", "tls"), ""),
-}
-_REACHED = Prepared(
-    update(attempt)
-    .where(
-        attempt.c.delivery_id == bindparam("of_delivery"),
-        attempt.c.n == bindparam("of_n"),
-        attempt.c.generation == bindparam("of_generation"),
-    )
-    .values(phase=bindparam("phase"))
-)
-_CLOSE_ATTEMPT = Prepared(
-    update(attempt)
-    .where(
-        and_(
-            attempt.c.delivery_id == bindparam("of_delivery"),
-            attempt.c.n == bindparam("of_n"),
-            attempt.c.outcome == literal_column("''"),
-        )
-    )
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                [
-                    "ended_at",
-                    "phase",
-                    "outcome",
-                    "reply_code",
-                    "message",
-                    "reply_text",
-                    "remote_id",
-                    "peer",
-                    "tls",
-                ]
-            )
-        }
-    )
-)
-_PHASE = Prepared(
-    select(attempt.c.phase).where(
-        attempt.c.delivery_id == bindparam("of_delivery"), attempt.c.n == bindparam("of_n")
-    )
-)
 _EARLY = Prepared(
     select(receipt.c.id, receipt.c.positive, receipt.c.kind).where(
         receipt.c.delivery_id == literal_column("''"),
@@ -218,15 +168,7 @@ def _claim(tx: Tx, row: Any, now: datetime, owner: str, lease_until: datetime) -
         attempts=known.attempts + 1,
         tries=tries + 1,
     )
-    tx.run(
-        _OPEN_ATTEMPT,
-        delivery_id=taken.id,
-        n=taken.attempts,
-        generation=taken.lease_gen,
-        owner=owner,
-        started_at=stamp(now),
-        **_OPEN,
-    )
+    open_attempt(tx, taken, now)
     return Claimed(
         delivery=Delivery(
             id=taken.id,
@@ -275,13 +217,7 @@ def commit_intent(tx: Tx, id: str, generation: int, now: datetime) -> None:
     if row.state != State.CLAIMED.value:
         raise LeaseLost(f"{id} : l'intention du bail {generation} est déjà écrite")
     move(tx, row, State.SENDING, now, actor=row.lease_owner, action="sending")
-    tx.run(
-        _REACHED,
-        of_delivery=id,
-        of_n=row.attempts,
-        of_generation=generation,
-        phase=Phase.COMMITTED_TO.value,
-    )
+    attempt_committed(tx, row)
     tx.passing("intent")
 
 
@@ -424,27 +360,3 @@ def settle(tx: Tx, row: Moving, now: datetime) -> Moving:
         code="refused-later", message=f"accepté puis refusé par le destinataire ({kind})"
     )
     return fail(tx, row, refusal, now, actor="receipt", action="refused", kind=NoticeKind.FAILED)
-
-
-def close_attempt(tx: Tx, row: Moving, result: Result, told: Failure, now: datetime) -> None:
-    """End the open attempt of a delivery: result, code, sentence, words, phase, peer."""
-    phase = told.phase
-    if result is Result.ACCEPTED:
-        phase = Phase.REPLIED.value
-    elif not phase:
-        found = tx.one(_PHASE, of_delivery=row.id, of_n=row.attempts)
-        phase = found[0] if found else Phase.CONNECT.value
-    tx.run(
-        _CLOSE_ATTEMPT,
-        of_delivery=row.id,
-        of_n=row.attempts,
-        ended_at=stamp(now),
-        phase=phase,
-        outcome=result.value,
-        reply_code=told.code,
-        message=told.message,
-        reply_text=told.words,
-        remote_id=told.remote_id,
-        peer=told.peer,
-        tls=told.tls,
-    )

@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, insert, select, update
 from dlx.ledger.rows import Event
 from dlx.ledger.tables import configuration, counter, event
 from dlx.ledger.times import moment, stamp
-from dlx.ledger.tx import Prepared, Tx
+from dlx.ledger.tx import Prepared, Tx, canonical
 
 _ADD = Prepared(insert(event))
 _HEAD = Prepared(select(event.c.id, event.c.hash).order_by(event.c.id.desc()).limit(1))
@@ -42,8 +42,7 @@ class Head(NamedTuple):
 def chained(previous: str, values: Sequence[Any]) -> str:
     """Hash of an event after ``previous``; ``values``: id, at, subject, action, actor, old, new,
     detail."""
-    body = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(f"{previous}|{body}".encode()).hexdigest()
+    return hashlib.sha256(f"{previous}|{canonical(values)}".encode()).hexdigest()
 
 
 def head(tx: Tx) -> Head:

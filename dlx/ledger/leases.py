@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from sqlalchemy import bindparam, func, insert, literal_column, select, update
 
 from dlx.delivery import Result, State
-from dlx.ledger.dispatch import close_attempt, doubt, settle
+from dlx.ledger.attempts import close_attempt
+from dlx.ledger.dispatch import doubt, settle
 from dlx.ledger.moves import MOVING, Moving, fail, is_in, wait
 from dlx.ledger.tables import delivery
 from dlx.ledger.tables import worker as table
@@ -41,10 +42,12 @@ _EXTEND = Prepared(
     .values(lease_until=bindparam("until"))
 )
 _ENDED = Prepared(
-    select(*MOVING).where(_UNDER_WAY, _d.lease_until <= bindparam("until")).order_by(_d.id)
+    select(*MOVING).where(_UNDER_WAY, _d.lease_until <= bindparam("until")).order_by(_d.lease_until)
 )
 _OF_OTHERS = Prepared(
-    select(*MOVING).where(_UNDER_WAY, _d.lease_owner != bindparam("of_owner")).order_by(_d.id)
+    select(*MOVING)
+    .where(_UNDER_WAY, _d.lease_owner != bindparam("of_owner"))
+    .order_by(_d.lease_owner)
 )
 _EXPIRED = Prepared(
     select(*MOVING)

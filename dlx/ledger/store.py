@@ -257,7 +257,7 @@ def _is_blank(path: Path) -> bool:
     engine = sqlite.engine_of(path, writer=False)
     try:
         with engine.connect() as connection:
-            return connection.scalar(text("SELECT count(*) FROM sqlite_master")) == 0
+            return not connection.execute(text("SELECT name FROM sqlite_master")).all()
     except SQLAlchemyError as error:
         raise StoreError(f"{path} n'est pas une base de DLX : {error}") from error
     finally:

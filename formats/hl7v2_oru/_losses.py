@@ -56,7 +56,7 @@ _WORDS = {
     "Battery.status": "statut d'une demande : précisé",
     "Battery.specimen": "nature du prélèvement",
     "Battery.comments": "commentaires d'une demande",
-    "Battery.observations": "une ligne ajoutée pour le texte",
+    "Battery.observations": "découpage en lignes : document ou texte déplacé",
     "Battery.parent": "lien avec l'examen d'origine",
     "Battery.validated_by": "biologiste d'une demande",
     "Observation.codes": "codes supplémentaires d'une ligne",
@@ -108,10 +108,14 @@ def check_essentials(sent: Report, back: Report) -> None:
 
 
 def _essence(report: Report) -> list[tuple[object, ...]]:
-    """What must never change of a line: its values as printed, unit, interval and flags."""
+    """What must never change of a line: its values as printed, unit, interval and flags.
+
+    A line that is only a document may become a document of the report: see ``_documents``.
+    """
     return [
         (_printed(line), line.unit, line.reference, tuple(f for f in line.flags if f))
         for line in report.observations()
+        if not line.values or not all(isinstance(v, Attachment) for v in line.values)
     ]
 
 
@@ -122,7 +126,7 @@ def _printed(line: Observation) -> tuple[str, ...]:
 
 def _documents(report: Report) -> list[tuple[bytes, str]]:
     inside = [v for o in report.observations() for v in o.values if isinstance(v, Attachment)]
-    return [(a.content, a.reference) for a in (*inside, *report.attachments)]
+    return sorted((a.content, a.reference) for a in (*inside, *report.attachments))
 
 
 def _differences(sent: Any, back: Any, name: str) -> Iterator[str]:

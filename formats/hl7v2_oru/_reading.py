@@ -198,7 +198,7 @@ class Reader:
         lines: list[Observation] = []
         notes = list(order.notes)
         for line in order.lines:
-            if self._is_document(line, codes):
+            if value(line.obx, 2) in _DOCUMENTS and self._is_document(line, codes):
                 documents.extend(self._attachments(line))
                 notes += line.notes
             else:
@@ -222,8 +222,6 @@ class Reader:
 
     def _is_document(self, line: Line, order_codes: tuple[Code, ...]) -> bool:
         """An ED or RP that is the report itself, not the image of one test."""
-        if value(line.obx, 2) not in _DOCUMENTS:
-            return False
         codes = {code.code for code in self.fields.codes(value(line.obx, 3)) if code.code}
         return bool(codes & DOCUMENT_CODES) or bool(codes & {c.code for c in order_codes})
 
@@ -253,7 +251,7 @@ class Reader:
             value_type=obx[2],
             unit=unit,
             unit_code=unit_code,
-            reference=f.text(obx[7]),
+            reference=f.text(obx[7]) if obx[7] else "",
             flags=self._flags(obx[8]) if obx[8] else (),
             status=status,
             sub_id=f.text(obx[4]) if obx[4] else "",

@@ -138,8 +138,6 @@ def _value(value: Value, kind: str) -> str:
     match value:
         case Quantity() if kind == "SN":
             return components(value.comparator, value.number, value.separator, value.second)
-        case Quantity():
-            return escaped(value.comparator + value.number + value.separator + value.second)
         case Text(text=text) if kind == "TX":
             return "~".join(map(escaped, text.split("\n")))
         case Coded(code=code, alternate=alternate) if kind in _CODED_TYPES:

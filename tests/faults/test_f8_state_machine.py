@@ -239,6 +239,17 @@ class Station(RuleBasedStateMachine):
         else:
             assert mine
 
+    @precondition(lambda self: self.in_state("waiting"))
+    @rule()
+    def the_peer_never_answers(self) -> None:
+        """A whole round of doubt in one step, so that three in a row are within reach."""
+        self.now += timedelta(minutes=1)
+        got = self.write(
+            lambda tx: store.claim_due(tx, CHANNEL, 50, self.now, "w3", self.now + LEASE)
+        )
+        for claimed in got:
+            self.bring(claimed, Doubtful(failure=FAILURE, due_at=self.now, policy=POLICY))
+
     @precondition(lambda self: self.all_hands())
     @rule(worker=st.sampled_from(["w1", "w2"]))
     def a_worker_crashes(self, worker: str) -> None:
@@ -405,15 +416,15 @@ class Station(RuleBasedStateMachine):
             if not got and not self.in_state("waiting", "claimed", "sending", "in_doubt"):
                 break
 
-    def bring(self, claimed: Claimed) -> None:
-        """One delivery without any fault."""
+    def bring(self, claimed: Claimed, outcome: Doubtful | None = None) -> None:
+        """One delivery from claim to outcome, without any crash between."""
         d = claimed.delivery
         row = self.rows[d.id]
         self.write(lambda tx: store.commit_intent(tx, d.id, d.generation, self.now))
         self.peer.intents[row.report_key, row.recipient].append(row.version)
         self.peer.arrived.append((d.id, d.attempts))
-        yes = Accepted(remote_id=f"m-{d.id}")
-        self.write(lambda tx: store.finish(tx, d.id, d.generation, yes, self.now))
+        told = outcome or Accepted(remote_id=f"m-{d.id}")
+        self.write(lambda tx: store.finish(tx, d.id, d.generation, told, self.now))
 
     def teardown(self) -> None:
         try:
@@ -452,7 +463,7 @@ def test_no_order_of_events_breaks_a_promise(tmp_path: Path) -> None:
     run_state_machine_as_test(
         Station,
         settings=settings(
-            max_examples=int(os.environ.get("F8_EXAMPLES", "30")),
+            max_examples=int(os.environ.get("F8_EXAMPLES", "40")),
             stateful_step_count=40,
             deadline=None,
             derandomize=True,
