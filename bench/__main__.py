@@ -10,7 +10,19 @@ from pathlib import Path
 
 from bench._measure import environment
 
-STAGES = ("hl7", "hprim", "pdf", "smime", "smtp", "sftp", "ledger", "pipeline", "line", "kills")
+STAGES = (
+    "hl7",
+    "hprim",
+    "pdf",
+    "smime",
+    "smtp",
+    "sftp",
+    "ledger",
+    "pipeline",
+    "latency",
+    "line",
+    "kills",
+)
 
 
 def main() -> int:

@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-_LINE = 76
 _MEDIA_TYPE = re.compile(r"""[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=(?:[\w.+-]+|"[\w.+ -]+"))*""", re.ASCII)
 _SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,12}){1,3}")
 _NOT_IN_HEADER = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
@@ -99,11 +98,17 @@ def encoded_words(text: str) -> str:
 
 
 def base64_lines(content: bytes) -> bytes:
-    """Base64 in lines of 76 ended by CRLF (RFC 2045 section 6.8)."""
+    """Base64 in lines of 76 characters (RFC 2045 section 6.8), each ended by CRLF.
+
+    Column by column: 76 strided copies instead of one slice for each of thousands of lines.
+    """
     text = binascii.b2a_base64(content, newline=False)
-    lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
-    lines.append(b"")
-    return b"\r\n".join(lines)
+    full, rest = divmod(len(text), 76)
+    lines = bytearray(b"\r\n" * (full * 39))
+    body = text[: full * 76]
+    for column in range(76):
+        lines[column::78] = body[column::76]
+    return bytes(lines) + (text[-rest:] + b"\r\n" if rest else b"")
 
 
 def quoted_printable(text: str) -> bytes:

@@ -22,7 +22,7 @@ from dlx.testing.peers.sftp import SftpPeer
 from dlx.testing.peers.smtp import SmtpPeer, server_context
 from dlx.testing.pki import TestPki
 from dlx.testing.reports import report_for
-from dlx.testing.station import RunningStation
+from dlx.testing.station import MOVING, RunningStation
 
 Json = dict[str, Any]
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -175,7 +175,27 @@ class House:
         """Drop files and wait until nothing moves any more."""
         for name, what in files.items():
             self.drop(name, what)
-        self.station.wait_quiet(seconds)
+        self.rest(seconds)
+
+    def take_one(self, number: str, what: Report, seconds: float = 30.0) -> None:
+        """Drop one report and wait until it is delivered to everybody."""
+        self.drop(f"{number}.hl7", what)
+        self.station.wait_for(
+            lambda: set(d["state"] for d in self.of(number)) == {"delivered"}, seconds
+        )
+
+    def rest(self, seconds: float = 30.0) -> None:
+        """Wait until nothing moves: a file goes from ``in/`` to ``claimed/`` to the ledger, and is
+        looked for in that order, so that it cannot slip through between two looks.
+        """
+        self.station.wait_for(self._at_rest, seconds)
+
+    def _at_rest(self) -> bool:
+        left = [p for p in os.listdir(self.station.inbox) if not p.endswith(".tmp")]
+        if left or os.listdir(self.station.spool / "claimed"):
+            return False
+        totals = self.station.ask("status")["totals"]
+        return not any(totals.get(state, 0) for state in MOVING)
 
     def of(self, number: str, **wanted: Any) -> list[Json]:
         """Deliveries of a report by its number, oldest first, with members as wanted."""
