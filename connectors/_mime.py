@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
+_LINE = 76
 _MEDIA_TYPE = re.compile(r"""[\w.+-]+/[\w.+-]+(?:; ?[\w-]+=(?:[\w.+-]+|"[\w.+ -]+"))*""", re.ASCII)
 _SUFFIX = re.compile(r"(?:\.[A-Za-z0-9]{1,12}){1,3}")
 _NOT_IN_HEADER = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")

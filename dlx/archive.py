@@ -104,7 +104,7 @@ class Archive:
         self._ready_day = ""
 
     def keep(self, batch: Sequence[tuple[DataKey, bytes]], name: str, now: datetime) -> list[Place]:
-        """Seal and store a batch durably in the pack ``name``; places in the order given.
+        """Seal and store a batch durably in a pack called after ``name``; places in order.
 
         Raises OSError (disk full: nothing is left) and StoreError (fsync failed).
         """
@@ -113,7 +113,7 @@ class Archive:
         if day != self._ready_day:
             self._make_folders(folder)
             self._ready_day = day
-        pack = f"{day}/{name}.pack"
+        pack = f"{day}/{_free_name(folder, name)}"
         frames: list[bytes] = []
         places: list[Place] = []
         offset = 0
@@ -134,6 +134,12 @@ class Archive:
         self.fsyncs += 2
         failpoint("archive.renamed")
         return places
+
+    def finish_leftovers(self) -> int:
+        """Remove packs that were being written when the station died (R5); how many."""
+        left = list(self.root.rglob(".tmp-*"))
+        durable.remove_all(left)
+        return len(left)
 
     def _make_folders(self, folder: Path) -> None:
         missing = [
@@ -164,6 +170,15 @@ class Archive:
         if hashlib.sha256(content).hexdigest() != place.sha256:
             raise StoreError(f"archive {place.pack} : l'empreinte ne correspond pas")
         return content
+
+
+def _free_name(folder: Path, name: str) -> str:
+    """A kill before the ledger's commit leaves a pack nobody knows: never write over it."""
+    number, free = 1, f"{name}.pack"
+    while (folder / free).exists():
+        number += 1
+        free = f"{name}-{number}.pack"
+    return free
 
 
 def _seal(key: DataKey, content: bytes, digest: str) -> bytes:

@@ -21,6 +21,7 @@ NAMES = (
     "register.before_commit",
     "register.after_commit",
     "finish.before_unlink",
+    "delivery_claim.before_commit",
     "delivery_claim.after_commit",
     "intent.before_commit",
     "intent.after_commit",

@@ -154,6 +154,7 @@ def serve(line: socket.socket, formats: Mapping[str, Format]) -> None:
     """Answer requests until the station closes the line."""
     worker = Worker(formats)
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # a batch of parsed reports is no garbage
     reader = line.makefile("rb", buffering=1 << 16)
     while head := reader.read(8):
         text_size, count = sizes(head)

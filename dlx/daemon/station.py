@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -136,6 +137,10 @@ class Station:
             self._schedule(scheduler)
             self._start()
             self._catch_signals()
+            # what was loaded so far lives as long as the station: never look at it again
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             self._notifier.tell("READY=1", "STATUS=prête")
             log.info("event=ready config=%s", self.settings.hash[:12])
             await self._until_stopped()

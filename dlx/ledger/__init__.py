@@ -83,7 +83,15 @@ from dlx.ledger.rows import (
 )
 from dlx.ledger.store import Ledger
 from dlx.ledger.tx import Tx
-from dlx.ledger.views import counts, deliveries, delivery, report, reports, status
+from dlx.ledger.views import (
+    counts,
+    deliveries,
+    delivery,
+    intake_counts,
+    report,
+    reports,
+    status,
+)
 from dlx.ledger.words import (
     Claimed,
     DataKey,
@@ -163,6 +171,7 @@ __all__ = [
     "full_id",
     "heartbeat",
     "hold",
+    "intake_counts",
     "intake_of_claim",
     "known",
     "latest",

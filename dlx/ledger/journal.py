@@ -17,9 +17,10 @@ from sqlalchemy import bindparam, insert, select, update
 from dlx.ledger.rows import Event
 from dlx.ledger.tables import configuration, counter, event
 from dlx.ledger.times import moment, stamp
-from dlx.ledger.tx import Prepared, Tx, canonical
+from dlx.ledger.tx import PendingEvent, Prepared, Tx, canonical
 
 _ADD = Prepared(insert(event))
+_COLUMNS = ("id", *PendingEvent._fields, "prev_hash", "hash")
 _HEAD = Prepared(select(event.c.id, event.c.hash).order_by(event.c.id.desc()).limit(1))
 _CHAIN = Prepared(
     select(event).where(event.c.id > bindparam("after")).order_by(event.c.id).limit(5000)
@@ -64,7 +65,7 @@ def flush(tx: Tx, last: Head) -> Head:
     for pending in tx.events:
         number += 1
         hashed = chained(previous, (number, *pending))
-        rows.append({"id": number, **pending._asdict(), "prev_hash": previous, "hash": hashed})
+        rows.append(dict(zip(_COLUMNS, (number, *pending, previous, hashed), strict=True)))
         previous = hashed
     tx.many(_ADD, rows)
     for (state, channel), difference in tx.counts.items():

@@ -7,9 +7,10 @@ builds the SQL, so nothing here is SQLite's, but no Core object is made per row.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Executable, Row
@@ -23,14 +24,21 @@ from dlx.ledger.times import stamp
 
 class _Compiled(NamedTuple):
     sql: str
-    names: tuple[str, ...] | None  # None: the driver takes names
+    pick: Callable[[Mapping[str, Any]], Any] | None  # None: the driver takes names
     fixed: dict[str, Any]  # values that are part of the statement itself
 
     def parameters(self, given: Mapping[str, Any]) -> Any:
         values = {**self.fixed, **given} if self.fixed else given
-        if self.names is None:
-            return values
-        return tuple([values[name] for name in self.names])
+        return values if self.pick is None else self.pick(values)
+
+
+def _picking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Any]:
+    """How the values of a statement with positions are taken from a mapping, as a tuple."""
+    if not names:
+        return lambda values: ()
+    if len(names) == 1:
+        return lambda values: (values[names[0]],)
+    return itemgetter(*names)
 
 
 class Prepared:
@@ -48,7 +56,7 @@ class Prepared:
             positions = getattr(result, "positiontup", None)
             ready = self._compiled[dialect.name] = _Compiled(
                 str(result),
-                None if positions is None else tuple(positions),
+                None if positions is None else _picking(positions),
                 {name: bind.value for name, bind in result.binds.items() if not bind.required},
             )
         return ready

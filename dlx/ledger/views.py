@@ -254,6 +254,13 @@ def counts(tx: Tx) -> dict[tuple[State, str], int]:
     return {(State(row.state), str(row.channel)): int(row.n) for row in rows}
 
 
+def intake_counts(tx: Tx) -> dict[str, int]:
+    """How many files by what became of them: ``registered``, ``archived``, ``rejected``; exact."""
+    i = intake.c
+    rows = tx.rows(select(i.state, func.count().label("number")).group_by(i.state))
+    return {str(row.state): int(row.number) for row in rows}
+
+
 def status(tx: Tx) -> Status:
     """One screen of figures; cheap however many reports there are."""
     due = next_due(tx)

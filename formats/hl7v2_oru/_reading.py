@@ -237,9 +237,9 @@ class Reader:
                 )
 
     def _observation(self, line: Line) -> Observation:
-        f, obx = self.fields, line.obx
-        if len(obx) < 18:
-            obx = obx + [""] * (18 - len(obx))
+        f, obx, text = self.fields, line.obx, self.fields.text
+        if len(obx) < 17:
+            obx = obx + [""] * (17 - len(obx))
         codes, label = f.analyte(obx[3])
         unit, unit_code = f.unit(obx[6])
         status = _STATUSES.get(obx[11], ResultStatus.UNSTATED)
@@ -251,11 +251,11 @@ class Reader:
             value_type=obx[2],
             unit=unit,
             unit_code=unit_code,
-            reference=f.text(obx[7]) if obx[7] else "",
+            reference=text(obx[7]) if obx[7] else "",
             flags=self._flags(obx[8]) if obx[8] else (),
             status=status,
-            sub_id=f.text(obx[4]) if obx[4] else "",
-            method=self._method(obx[17]) if obx[17] else "",
+            sub_id=text(obx[4]) if obx[4] else "",
+            method=self._method(obx[17]) if len(obx) > 17 else "",
             moment=f.moment(obx[14], line.number, 14) if obx[14] else None,
             validated_by=f.people(obx[16], "") if obx[16] else (),
             comments=f.comments(line.notes) if line.notes else (),

@@ -35,6 +35,8 @@ class Values:
         if not raw or raw == NULL:
             return ()
         kind = obx[2]
+        if kind == "NM" and self._repetition not in raw:
+            return (self._number(raw, line),)
         if kind in ("TX", "FT"):
             return (Text(text=self._fields.lines(raw), formatted=kind == "FT"),)
         if not kind:
@@ -46,6 +48,8 @@ class Values:
         return tuple(read(self, part, line) for part in parts if part and part != NULL)
 
     def _number(self, raw: str, line: int) -> Value:
+        if raw.replace(".", "", 1).isdecimal():  # nearly always
+            return Quantity(number=raw)
         text = self._fields.text(raw).strip()
         found = _NUMBER.fullmatch(text)
         if found is None:
