@@ -57,17 +57,16 @@ def composed(report: Report, options: Options) -> tuple[list[Page], tuple[str, .
     sheet = Sheet(report, options, scribe)
     bottom = HEIGHT - BOTTOM - FOOT_HEIGHT
     pages = paginated(_lines(report, sheet, scribe), TOP, bottom, sheet.running_head)
-    for number, page in enumerate(pages, start=1):
-        page.append(sheet.foot(number, len(pages)))
+    for page, foot in zip(pages, sheet.foot(len(pages)), strict=True):
+        page.append(foot)
     return pages, (*sheet.losses, *scribe.losses())
 
 
-def _lines(report: Report, sheet: Sheet, scribe: Scribe) -> Iterator[Flowing]:
-    yield from _alone(sheet.opening())
+def _lines(report: Report, sheet: Sheet, scribe: Scribe) -> list[Flowing]:
     results = Results(report, scribe)
-    yield from results.lines()
-    yield from _alone(sheet.text())
-    yield from _alone(sheet.closing(_legend(results.flags)))
+    table = results.lines()
+    after = [*sheet.text(), *sheet.closing(_legend(results.flags))]
+    return [*_alone(sheet.opening()), *table, *_alone(after)]
 
 
 def _alone(lines: Iterable[Line]) -> Iterator[Flowing]:

@@ -11,16 +11,14 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from reportlab.pdfbase import pdfdoc
-from reportlab.pdfbase.ttfonts import makeToUnicodeCMap
 
-from formats.pdf._drawn import GLYPHS, PEN
-from formats.pdf._fonts import DRAWN_WIDTHS, Face, encoded, faces, spans
-from formats.pdf._model import HEIGHT, WIDTH, Fill, Page, Run
+from formats.pdf._fonts import Cut
+from formats.pdf._model import HEIGHT, WIDTH, Fill, Page, Run, Style
 
 TITLE = "Compte rendu de biologie médicale"
-DRAWN = "F4"
 _PDF_VERSION = (1, 5)
 _ESCAPES = ((b"\\", b"\\\\"), (b"(", b"\\("), (b")", b"\\)"))
 
@@ -50,64 +48,32 @@ def _stream(deflated: bytes, more: bytes = b"") -> bytes:
     return head + deflated + b"\nendstream"
 
 
-@lru_cache(maxsize=8)
-def _font_objects(face: Face) -> tuple[tuple[str, bytes, tuple[str, ...]], ...]:
-    """The five objects of a simple TrueType font (ISO 32000-1, 9.6.3 and 9.8)."""
-    own = [f"{face.resource}{part}" for part in ("file", "unicode", "widths", "descriptor", "")]
-    name = face.name.encode()
-    descriptor = (
+_Object: TypeAlias = tuple[str, bytes, tuple[str, ...]]
+"""Name, bytes and the names that its ``%d`` stand for."""
+
+
+@lru_cache(maxsize=64)
+def _font_objects(cut: Cut) -> tuple[_Object, ...]:
+    """The four objects of a simple TrueType font (ISO 32000-1, 9.6.3 and 9.8)."""
+    file, unicode, descriptor = (f"{cut.resource}{part}" for part in ("file", "uni", "desc"))
+    name, font = cut.name.encode(), cut.source.font
+    about = (
         b"<< /Type /FontDescriptor /FontName /%s /Flags 4 /FontBBox [%s] /ItalicAngle 0"
         b" /Ascent %d /Descent %d /CapHeight %d /StemV %d /FontFile2 %%d 0 R >>"
     ) % (
         name,
-        " ".join(map(str, face.box)).encode(),
-        face.ascent,
-        face.descent,
-        face.cap_height,
-        face.stem,
+        " ".join(str(round(edge)) for edge in font.bbox).encode(),
+        *map(round, (font.ascent, font.descent, font.capHeight, font.stemV)),
     )
-    font = (
+    whole = (
         b"<< /Type /Font /Subtype /TrueType /BaseFont /%s /FirstChar 0 /LastChar 255"
-        b" /Widths %%d 0 R /FontDescriptor %%d 0 R /ToUnicode %%d 0 R >>"
-    ) % name
-    widths = " ".join(map(str, face.widths)).encode()
+        b" /Widths [%s] /FontDescriptor %%d 0 R /ToUnicode %%d 0 R >>"
+    ) % (name, " ".join(map(str, cut.widths)).encode())
     return (
-        (own[0], _stream(face.program, b" /Length1 %d" % face.program_size), ()),
-        (own[1], _stream(face.to_unicode), ()),
-        (own[2], b"[%s]" % widths, ()),
-        (own[3], descriptor, (own[0],)),
-        (own[4], font, (own[2], own[3], own[1])),
-    )
-
-
-@lru_cache(maxsize=256)
-def _drawn_objects(codes: frozenset[int]) -> tuple[tuple[str, bytes, tuple[str, ...]], ...]:
-    """The objects of the drawn face with the signs ``codes`` (ISO 32000-1, 9.6.5)."""
-    procedures = []
-    for code in sorted(codes):
-        glyph = GLYPHS[code - 1]
-        content = f"{glyph.advance} 0 -100 -260 {glyph.advance + 100} 800 d1 {PEN}{glyph.path}"
-        stream = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content.encode())
-        procedures.append((f"{DRAWN}g{code}", stream, ()))
-    points = [0x20, *(ord(glyph.char) for glyph in GLYPHS)]
-    unicode = zlib.compress(makeToUnicodeCMap("DLXSigns", points).encode("ascii"), 9)
-    font = (
-        b"<< /Type /Font /Subtype /Type3 /Name /%s /FontBBox [-100 -260 1000 800]"
-        b" /FontMatrix [0.001 0 0 0.001 0 0] /Resources << >> /FirstChar 0 /LastChar %d"
-        b" /Widths [%s] /Encoding << /Type /Encoding /Differences [%s] >>"
-        b" /ToUnicode %%d 0 R /CharProcs << %s >> >>"
-    ) % (
-        DRAWN.encode(),
-        len(GLYPHS),
-        " ".join(map(str, DRAWN_WIDTHS)).encode(),
-        b" ".join(b"%d /g%d" % (code, code) for code in sorted(codes)),
-        b" ".join(b"/g%d %%d 0 R" % code for code in sorted(codes)),
-    )
-    owned = tuple(name for name, _, _ in procedures)
-    return (
-        *procedures,
-        (f"{DRAWN}unicode", _stream(unicode), ()),
-        (DRAWN, font, (f"{DRAWN}unicode", *owned)),
+        (file, _stream(cut.program, b" /Length1 %d" % cut.program_size), ()),
+        (unicode, _stream(cut.to_unicode), ()),
+        (descriptor, about, (file,)),
+        (cut.resource, whole, (descriptor, unicode)),
     )
 
 
@@ -118,75 +84,74 @@ def _escaped(content: bytes) -> bytes:
     return content
 
 
-@lru_cache(maxsize=8192)
-def _number(value: float) -> bytes:
-    """A coordinate; the same ones come back on every sheet."""
-    return b"%.2f" % value
+@lru_cache(maxsize=1024)
+def _box(fill: Fill) -> tuple[bytes, float, bytes]:
+    """What a rectangle's operator needs: before its y, its y from the top of the line, after."""
+    x, y, width, height, _ = fill
+    return b"%.2f " % x, y + height, b" %.2f %.2f re" % (width, height)
+
+
+@lru_cache(maxsize=1024)
+def _font(cut: Cut, style: Style) -> bytes:
+    return b"/%s %.4g Tf %s" % (cut.resource.encode(), style.size, style.ink.encode())
 
 
 class _Pen:
-    """Writes content streams, repeating neither font nor ink that are already set."""
+    """Writes content streams and remembers the fonts that they need.
+
+    A run is written relative to the top left of its line and moves back there, so the same bytes
+    serve wherever the line stands.
+    """
 
     def __init__(self) -> None:
-        self.used: set[Face] = set()
-        self.drawn: set[int] = set()
-        self.begin()
+        self.styles: set[Style] = set()
+        self.cuts: set[Cut] = set()
 
-    def begin(self) -> None:
-        """Start the stream of the next page."""
-        self.parts: list[bytes] = []
-        self.font: tuple[Face, float] | None = None
-        self.ink = ""
+    def content(self, page: Page) -> bytes:
+        """The content stream of ``page``, deflated."""
+        parts = [*self._fills(page), b"BT"]
+        current: Style | None = None
+        for top, line in page:
+            if not line.runs:
+                continue
+            parts.append(b"1 0 0 1 0 %.2f Tm" % (HEIGHT - top))
+            for run in line.runs:
+                if run.style is not current:
+                    current = run.style
+                    self.styles.add(current)
+                    parts.append(_font(current.face.main, current))
+                parts.append(run.written or self._written(run))
+        parts.append(b"ET")
+        return zlib.compress(b"\n".join(parts), 1)
 
-    def set_ink(self, ink: str) -> None:
-        if ink != self.ink:
-            self.ink = ink
-            self.parts.append(ink.encode())
+    def _fills(self, page: Page) -> list[bytes]:
+        parts: list[bytes] = []
+        ink = ""
+        for top, line in page:
+            for fill in line.fills:
+                if fill.ink != ink:
+                    parts.append(b"f %s" % fill.ink.encode() if ink else fill.ink.encode())
+                    ink = fill.ink
+                before, down, after = _box(fill)
+                parts.append(b"%s%.2f%s" % (before, HEIGHT - top - down, after))
+        return [*parts, b"f"] if parts else parts
 
-    def fill(self, top: float, fill: Fill) -> None:
-        self.set_ink(fill.ink)
-        x, y, width, height, _ = fill
-        box = (_number(x), _number(HEIGHT - top - y - height), _number(width), _number(height))
-        self.parts.append(b"%s %s %s %s re f" % box)
+    def _written(self, run: Run) -> bytes:
+        style = run.style
+        place, back = b"%.2f %.2f Td" % (run.x, -run.y), b"%.2f %.2f Td" % (-run.x, run.y)
+        spans = style.face.spans(run.text)
+        if len(spans) == 1 and spans[0][0] is style.face.main:
+            run.written = b"%s(%s)Tj %s" % (place, _escaped(spans[0][1]), back)
+            return run.written
+        # Other cuts: not kept, because the cuts have to be counted on each sheet.
+        self.cuts.update(cut for cut, _ in spans)
+        shown = b" ".join(b"%s(%s)Tj" % (_font(cut, style), _escaped(c)) for cut, c in spans)
+        return b"%s %s %s %s" % (place, shown, _font(style.face.main, style), back)
 
-    def show(self, top: float, run: Run) -> None:
-        x, y, face, size, text, ink, _ = run
-        if ink != self.ink:
-            self.set_ink(ink)
-        if (face, size) != self.font:
-            self.font = (face, size)
-            self.used.add(face)
-            self.parts.append(b"/%s %.4g Tf" % (face.resource.encode(), size))
-        place = (_number(x), _number(HEIGHT - top - y))
-        try:
-            codes = _escaped(encoded(text))
-        except UnicodeEncodeError:
-            self.parts.append(b"1 0 0 1 %s %s Tm" % place)
-            self._show_spans(run)
-        else:
-            self.parts.append(b"1 0 0 1 %s %s Tm (%s) Tj" % (*place, codes))
-
-    def _show_spans(self, run: Run) -> None:
-        for drawn, codes in spans(run.text):
-            resource = DRAWN if drawn else run.face.resource
-            if drawn:
-                self.drawn.update(codes)
-            text = _escaped(codes)
-            self.parts.append(b"/%s %.4g Tf (%s) Tj" % (resource.encode(), run.size, text))
-        self.font = None
-
-
-def _content(page: Page, pen: _Pen) -> bytes:
-    pen.begin()
-    for top, line in page:
-        for fill in line.fills:
-            pen.fill(top, fill)
-    pen.parts.append(b"BT")
-    for top, line in page:
-        for run in line.runs:
-            pen.show(top, run)
-    pen.parts.append(b"ET")
-    return zlib.compress(b"\n".join(pen.parts), 1)
+    def used(self) -> list[Cut]:
+        """The cuts to embed, in the order of their names."""
+        cuts = self.cuts | {style.face.main for style in self.styles}
+        return sorted(cuts, key=lambda cut: cut.resource)
 
 
 def document(pages: Sequence[Page], *, laboratory: str, created: str = "") -> bytes:
@@ -198,11 +163,11 @@ def document(pages: Sequence[Page], *, laboratory: str, created: str = "") -> by
         created: a PDF date without its ``D:``, or "".
     """
     pen = _Pen()
-    streams = [_content(page, pen) for page in pages]
+    streams = [pen.content(page) for page in pages]
     pdf = pdfdoc.PDFDocument(
         dummyoutline=1, compression=0, invariant=1, pdfVersion=_PDF_VERSION, lang="fr-FR"
     )
-    _add_fonts(pdf, pen)
+    _add_fonts(pdf, pen.used())
     pdf.Reference(pdf.Pages, "pages")
     for number, stream in enumerate(streams, start=1):
         pdf.Reference(_Frozen(_stream(stream)), f"content{number}")
@@ -213,20 +178,17 @@ def document(pages: Sequence[Page], *, laboratory: str, created: str = "") -> by
     return content
 
 
-def _add_fonts(pdf: pdfdoc.PDFDocument, pen: _Pen) -> None:
-    """Add the faces that were used, and the resource dictionary that every page shares."""
-    used = [face for face in faces() if face in pen.used]
-    families = [_font_objects(face) for face in used]
-    if pen.drawn:
-        families.append(_drawn_objects(frozenset(pen.drawn)))
-    for objects in families:
-        for name, content, named in objects:
+def _add_fonts(pdf: pdfdoc.PDFDocument, cuts: Sequence[Cut]) -> None:
+    """Add the fonts that were used, and the resource dictionary that every page shares."""
+    for cut in cuts:
+        for name, content, named in _font_objects(cut):
             pdf.Reference(_Frozen(content, *named), name)
-    names = [objects[-1][0] for objects in families]
+    names = [cut.resource for cut in cuts]
     entries = b" ".join(b"/%s %%d 0 R" % name.encode() for name in names)
     pdf.Reference(_Frozen(b"<< /Font << %s >> >>" % entries, *names), "resources")
 
 
+@lru_cache(maxsize=64)
 def _information(laboratory: str, created: str) -> bytes:
     entries = {"Title": TITLE, "Author": laboratory, "Producer": "DLX", "Creator": "DLX"}
     if created:

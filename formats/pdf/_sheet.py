@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from dlx.contracts import Options
-from dlx.report import Attachment, Patient, Person, Report, ReportStatus
-from formats.pdf._fonts import Face, faces
+from dlx.report import Attachment, Extra, Patient, Person, Report, ReportStatus
 from formats.pdf._model import (
     ALARM,
     BAND,
@@ -19,13 +20,21 @@ from formats.pdf._model import (
     RED,
     RIGHT,
     RULE,
+    Cell,
+    Column,
     Fill,
     Line,
     Run,
+    Style,
+    bound,
     gap,
+    kept,
+    run_in,
+    stacked,
+    style,
     wrapped,
 )
-from formats.pdf._results import FULL, Cell, Column, kept, stacked
+from formats.pdf._results import FULL
 from formats.pdf._text import Scribe
 
 TITLE = "Compte rendu de biologie médicale"
@@ -36,6 +45,11 @@ _PATIENT = Column(LEFT + 9, _MIDDLE - LEFT - 21)
 _DOCTOR = Column(_MIDDLE + 9, RIGHT - _MIDDLE - 18)
 FOOT_HEIGHT = 26.0
 _BESIDE_HEIGHT = 260.0
+_WHO = Column(LEFT, 290)
+_WHICH = Column(_MIDDLE + 36, 135)
+_PAGE = Column(RIGHT - 70, 70, right=True)
+_FOOT_RULE = (Fill(LEFT, 0, RIGHT - LEFT, 0.5, RULE),)
+_SEGMENT = re.compile(r"[A-Z][A-Z0-9]{0,4}")
 
 _SEXES = {"M": "masculin", "F": "féminin", "A": "ambigu", "O": "autre", "U": "", "N": ""}
 _BORN = {"M": "Né le", "F": "Née le"}
@@ -57,71 +71,61 @@ class Sheet:
         self.report = report
         self.options = options
         self.scribe = scribe
-        self.regular, self.bold, self.fixed = faces()
         self.losses: list[str] = []
+        self.banners = tuple(_banners(report))
+        if extras := _kinds(report.extras):
+            self.losses.append(f"segments propres à l'émetteur non imprimés : {extras}")
 
     # — top of the first page —
 
     def opening(self) -> list[Line]:
         """Laboratory, title, patient, prescriber, times, banners."""
         lines = _beside(self._laboratory(), self._about())
-        lines.append(Line(9, fills=(Fill(LEFT, 3, RIGHT - LEFT, 1.1, BLUE),)))
+        lines.append(Line(11, (), (Fill(LEFT, 4, RIGHT - LEFT, 1.1, BLUE),)))
         lines += self._identities()
-        lines.append(gap(6))
-        for text, ink in self._banners():
-            lines += self._banner(text, ink)
-        return [line._replace(keep=True) for line in lines]
+        lines.append(gap(7))
+        for text, ink in self.banners:
+            lines += _banner(text, ink)
+        return bound(lines)
 
     def laboratory_name(self) -> str:
         """As the options or the report say."""
         given = self.options.get("laboratory.name", "") or self.report.laboratory.name
         return given or self.report.issuer
 
-    def _laboratory(self) -> list[Line]:
+    def _laboratory(self) -> tuple[Line, ...]:
         options = self.options
-        name = self.scribe.exact(self.laboratory_name())
-        titles = wrapped(name, self.bold, 13, _LABORATORY.width) if name else []
-        lines = stacked([Cell(_LABORATORY, self.bold, 13, titles, BLUE)], 17)
-        details = [part.strip() for part in options.get("laboratory.address", "").split(";")]
         finess = _number(self.report.laboratory, "FINESS", "FINEG", "FINEJ")
-        details.append(f"FINESS {finess}" if finess else "")
-        details.append(options.get("accreditation", ""))
-        return lines + self._small(_LABORATORY, details)
+        details = [part.strip() for part in options.get("laboratory.address", "").split(";")]
+        details += [f"FINESS {finess}" if finess else "", options.get("accreditation", "")]
+        exact = self.scribe.exact
+        return _letterhead(exact(self.laboratory_name()), exact("\n".join(filter(None, details))))
 
     def _about(self) -> list[Line]:
         report = self.report
-        lines = stacked([Cell(_ABOUT, self.bold, 10.5, [TITLE])], 17)
+        lines = list(_title())
         number = f"Dossier n° {self.scribe.exact(report.number)}"
-        lines += self._texts(_ABOUT, self.bold, 9, [number], 12)
-        issued = f"Édité le {report.issued.french}" if report.issued else ""
-        visit = f"Séjour {report.visit}" if report.visit else ""
-        ward = f"Service {report.ward}" if report.ward else ""
+        lines += _texts(_ABOUT, style("bold", 9.4), [number], 12.4)
         if report.urgent:
-            lines += self._texts(_ABOUT, self.bold, 9, ["URGENT"], 12, RED)
-        return lines + self._small(_ABOUT, [issued, visit, ward])
-
-    def _small(self, column: Column, texts: Iterable[str], ink: str = GREY) -> list[Line]:
-        return self._texts(
-            column, self.regular, 7.6, [self.scribe.exact(t) for t in texts], 10, ink
+            lines += _texts(_ABOUT, style("bold", 9.4, RED), ["URGENT"], 12.4)
+        return lines + self._small(
+            _ABOUT,
+            [
+                f"Édité le {report.issued.french}" if report.issued else "",
+                f"Séjour {report.visit}" if report.visit else "",
+                f"Service {report.ward}" if report.ward else "",
+            ],
+            GREY,
         )
 
-    def _texts(
-        self,
-        column: Column,
-        face: Face,
-        size: float,
-        texts: Iterable[str],
-        pitch: float,
-        ink: str = BLACK,
-    ) -> list[Line]:
-        cut = [part for text in texts if text for part in wrapped(text, face, size, column.width)]
-        return stacked([Cell(column, face, size, cut, ink)], pitch)
+    def _small(self, column: Column, texts: Iterable[str], ink: str) -> list[Line]:
+        exact = self.scribe.exact
+        return _texts(column, style("regular", 8, ink), [exact(t) for t in texts if t], 10.4)
 
     # — identities —
 
     def _identities(self) -> list[Line]:
-        left, right = self._patient(), self._doctors()
-        inner = [gap(5), *_beside(left, right), gap(5)]
+        inner = [gap(5), *_beside(self._patient(), self._doctors()), gap(6)]
         if len(inner) > 3:
             return inner
         height = sum(line.height for line in inner)
@@ -135,27 +139,23 @@ class Sheet:
         patient = self.report.patient
         exact = self.scribe.exact
         name = exact(full_name(patient)) or "Identité non transmise"
-        lines = self._caption(_PATIENT, "Patient")
-        lines += self._texts(_PATIENT, self.bold, 10.2, [name], 13)
+        lines = [
+            *_caption(_PATIENT, "Patient"),
+            *_texts(_PATIENT, style("bold", 10.6), [name], 13.6),
+        ]
         birth = patient.birth_name if patient.used_name != patient.birth_name else ""
         texts = [
             f"Nom de naissance : {birth}" if birth and patient.used_name else "",
-            self._birth(patient),
+            _birth(patient),
+            f"Lieu de naissance : {patient.birth_place}" if patient.birth_place else "",
             *self._ins(patient),
-            self._local(patient),
+            _local(patient),
             *patient.address,
             f"{patient.postal_code} {patient.city}".strip(),
             f"Décès : {patient.died.french_date}" if patient.died else "",
             *(comment.text for comment in self.report.patient_comments),
         ]
         return lines + self._small(_PATIENT, texts, BLACK)
-
-    @staticmethod
-    def _birth(patient: Patient) -> str:
-        date = patient.birth_date.french_date if patient.birth_date else patient.birth_date_text
-        sex = _SEXES.get(patient.sex.upper(), patient.sex)
-        born = f"{_BORN.get(patient.sex.upper(), 'Né(e) le')} {date}" if date else ""
-        return " · ".join(part for part in (born, f"Sexe : {sex}" if sex else "") if part)
 
     def _ins(self, patient: Patient) -> list[str]:
         """The matricule only when it is qualified (ins.md §3: INS and validated identity)."""
@@ -170,11 +170,6 @@ class Sheet:
         nature = f" ({kind}), identité qualifiée" if kind else ", identité qualifiée"
         return [f"INS : {found.value}{nature}"]
 
-    @staticmethod
-    def _local(patient: Patient) -> str:
-        number = patient.identifier("PI")
-        return f"N° patient : {number}" if number else ""
-
     def _doctors(self) -> list[Line]:
         report = self.report
         lines: list[Line] = []
@@ -188,7 +183,7 @@ class Sheet:
             texts = [described(person) for person in people if person and described(person)]
             if texts:
                 lines += [gap(3)] if lines else []
-                lines += self._caption(_DOCTOR, caption)
+                lines += _caption(_DOCTOR, caption)
                 lines += self._small(_DOCTOR, texts, BLACK)
         times = self._times()
         if times:
@@ -203,34 +198,6 @@ class Sheet:
             f"Reçu au laboratoire le {report.received.french}" if report.received else "",
         ]
 
-    def _caption(self, column: Column, text: str) -> list[Line]:
-        return self._texts(column, self.regular, 6.8, [text], 9.5, GREY)
-
-    # — banners —
-
-    def _banners(self) -> Iterator[tuple[str, str]]:
-        report = self.report
-        if report.test:
-            yield "TEST — document d'essai, à ne pas utiliser pour le soin", RED
-        if report.status is ReportStatus.CANCELLED:
-            yield "Annulé — les résultats de ce compte rendu ne doivent pas être utilisés", RED
-        if report.status is ReportStatus.PARTIAL:
-            yield "Résultats partiels — un compte rendu complet suivra", BLUE
-        if report.status is ReportStatus.CORRECTED:
-            former = f"la version {report.replaces}" if report.replaces else "la version précédente"
-            yield f"Annule et remplace {former}", RED
-        if report.incomplete:
-            yield "Transmission incomplète — la fin du fichier du laboratoire manque", RED
-
-    def _banner(self, text: str, ink: str) -> list[Line]:
-        run = Run(LEFT + 10, 13.2, self.bold, 10, text, ink, RIGHT - LEFT - 20)
-        back = Fill(LEFT, 0, RIGHT - LEFT, 20, ALARM if ink == RED else BAND)
-        edges = (
-            Fill(LEFT, 0, RIGHT - LEFT, 0.9, ink),
-            Fill(LEFT, 19.1, RIGHT - LEFT, 0.9, ink),
-        )
-        return [Line(20, (run,), (back, *edges)), gap(5)]
-
     # — after the results —
 
     def text(self) -> Iterator[Line]:
@@ -238,82 +205,157 @@ class Sheet:
         if not self.report.text:
             return
         text = self.scribe.exact(self.report.text).rstrip("\n")
-        longest = max(self.fixed.width(line, 1) for line in text.split("\n"))
-        size = max(5.0, min(7.4, FULL.width / longest)) if longest else 7.4
-        lines = wrapped(text, self.fixed, size, FULL.width + 0.01)
-        yield from stacked([Cell(FULL, self.fixed, size, lines)], size * 1.32)
+        unit = style("fixed", 1.0)
+        longest = max(unit.width(line) for line in text.split("\n"))
+        # In steps of a tenth of a point, so that few sizes exist.
+        size = max(50, min(82, int(FULL.width * 10 / longest))) / 10 if longest else 8.2
+        fixed = style("fixed", size)
+        yield from stacked([Cell(FULL, fixed, wrapped(text, fixed, FULL.width))], size * 1.36)
 
     def closing(self, legend: str) -> Iterator[Line]:
         """Report comments, attachments, legend of the signs, validation."""
         if self.report.comments:
-            yield from self._heading("Commentaires")
+            yield from _heading("Commentaires")
             texts = [self.scribe.remark(comment.text) for comment in self.report.comments]
-            yield from kept(self._texts(FULL, self.regular, 8, texts, 10.8))
+            yield from kept(_texts(FULL, style("regular", 8.4), texts, 11.2))
         documents = [*self.report.attachments, *_attached(self.report)]
         if documents:
             self.losses.append("documents joints cités, non reproduits dans le PDF")
-            yield from self._heading("Documents joints")
+            yield from _heading("Documents joints")
             texts = [f"– {self.scribe.remark(_document(document))}" for document in documents]
-            yield from kept(self._texts(FULL, self.regular, 8, texts, 10.8))
+            yield from kept(_texts(FULL, style("regular", 8.4), texts, 11.2))
         yield from kept(list(self._signature(legend)))
-
-    def _heading(self, text: str) -> list[Line]:
-        line = stacked([Cell(FULL, self.bold, 8.8, [text], BLUE)], 12.5)[0]
-        return [gap(9, keep=True), line._replace(keep=True)]
 
     def _signature(self, legend: str) -> Iterator[Line]:
         people = [described(person) for person in validators(self.report)]
         if legend:
             yield gap(9)
             rule = Fill(LEFT, 0, RIGHT - LEFT, 0.5, RULE)
-            lines = self._texts(FULL, self.regular, 6.8, [legend], 9, GREY)
-            yield lines[0]._replace(fills=(rule,))
-            yield from lines[1:]
+            first, *rest = _texts(FULL, style("regular", 7, GREY), [legend], 10.4)
+            yield first._replace(fills=(rule,))
+            yield from rest
         if people:
             yield gap(8)
             text = f"Validé par {', '.join(self.scribe.exact(person) for person in people)}"
-            yield from self._texts(FULL, self.bold, 8.2, [text], 11)
+            yield from _texts(FULL, style("bold", 8.6), [text], 11.4)
 
     # — every page —
 
     def running_head(self) -> list[Line]:
         """Top of the second and later pages."""
-        report = self.report
+        left, right = Column(LEFT, 260), Column(_MIDDLE, RIGHT - _MIDDLE, right=True)
         name = self.scribe.exact(self.laboratory_name())
-        left = Column(LEFT, 260)
-        name, size = _shortened(name, self.bold, 8, left.width)
-        line = stacked(
-            [
-                Cell(left, self.bold, size, [name], BLUE),
-                Cell(Column(_MIDDLE, RIGHT - _MIDDLE, right=True), self.regular, 8, [TITLE], GREY),
-            ],
-            11,
-        )[0]
-        rule = Fill(LEFT, 12, RIGHT - LEFT, 0.8, BLUE)
-        lines = [line._replace(height=20, fills=(rule,))]
-        if report.test or report.status is not ReportStatus.FINAL or report.incomplete:
-            text = " · ".join(text.partition(" — ")[0] for text, _ in self._banners())
-            lines += self._texts(FULL, self.bold, 8.4, [text], 13, RED)
+        runs = (
+            run_in(left, *_shortened(name, style("bold", 8.4, BLUE), left.width), 11),
+            run_in(right, style("regular", 8.4, GREY), TITLE, 11),
+        )
+        lines = [Line(20, runs, (Fill(LEFT, 12.5, RIGHT - LEFT, 0.8, BLUE),))]
+        if self.banners:
+            text = " · ".join(text.partition(" — ")[0] for text, _ in self.banners)
+            lines += _texts(FULL, style("bold", 8.8, RED), [text], 13)
         return lines
 
-    def foot(self, page: int, pages: int) -> tuple[float, Line]:
-        """Identity, dossier and page number; placed at the bottom of every page."""
+    def foot(self, pages: int) -> list[tuple[float, Line]]:
+        """Identity, dossier and page number at the bottom of each of ``pages`` pages."""
         identity = self.scribe.exact(full_name(self.report.patient))
-        born = self._birth(self.report.patient).split(" · ")[0]
+        born = _birth(self.report.patient).split(" · ")[0]
         if born:
             identity = f"{identity}, {born[:1].lower()}{born[1:]}"
-        name, size = _shortened(identity, self.regular, 7.4, 290)
         number = f"Dossier n° {self.scribe.exact(self.report.number)}"
-        dossier, dossier_size = _shortened(number, self.regular, 7.4, 135)
-        shown = f"page {page}/{pages}"
-        x = RIGHT - self.bold.width(shown, 7.4)
+        small = style("regular", 7.8)
         runs = (
-            Run(LEFT, 10, self.regular, size, name, BLACK, 290),
-            Run(_MIDDLE + 36, 10, self.regular, dossier_size, dossier, BLACK, 135),
-            Run(x, 10, self.bold, 7.4, shown, BLACK, 70),
+            run_in(_WHO, *_shortened(self.scribe.exact(identity), small, _WHO.width), 12.9),
+            run_in(_WHICH, *_shortened(number, small, _WHICH.width), 12.9),
         )
-        rule = Fill(LEFT, 0, RIGHT - LEFT, 0.5, RULE)
-        return HEIGHT - BOTTOM - FOOT_HEIGHT + 8, Line(FOOT_HEIGHT - 8, runs, (rule,))
+        top, bold = HEIGHT - BOTTOM - FOOT_HEIGHT + 8, style("bold", 7.8)
+        return [
+            (
+                top,
+                Line(
+                    FOOT_HEIGHT - 8,
+                    (*runs, run_in(_PAGE, bold, f"page {page}/{pages}", 12.9)),
+                    _FOOT_RULE,
+                ),
+            )
+            for page in range(1, pages + 1)
+        ]
+
+
+@lru_cache(maxsize=64)
+def _letterhead(name: str, details: str) -> tuple[Line, ...]:
+    """The laboratory's own lines, the same on every report."""
+    lines = _texts(_LABORATORY, style("bold", 13.4, BLUE), [name] if name else [], 17)
+    more = details.split("\n") if details else []
+    return (*lines, *_texts(_LABORATORY, style("regular", 8, GREY), more, 10.4))
+
+
+@lru_cache(maxsize=1)
+def _title() -> tuple[Line, ...]:
+    return tuple(_texts(_ABOUT, style("bold", 11), [TITLE], 17))
+
+
+@lru_cache(maxsize=32)
+def _caption(column: Column, text: str) -> tuple[Line, ...]:
+    return tuple(_texts(column, style("regular", 7, GREY), [text], 9.8))
+
+
+@lru_cache(maxsize=8)
+def _heading(text: str) -> tuple[Line, ...]:
+    line = _texts(FULL, style("bold", 9.2, BLUE), [text], 13)
+    return (gap(9, keep=True), *bound(line))
+
+
+def _texts(column: Column, face: Style, texts: Iterable[str], pitch: float) -> list[Line]:
+    """Texts one below the other, wrapped in ``column``; empty ones left out."""
+    return [
+        Line(pitch, (run_in(column, face, part, pitch),))
+        for text in texts
+        if text
+        for part in wrapped(text, face, column.width)
+    ]
+
+
+def _banners(report: Report) -> Iterator[tuple[str, str]]:
+    """What must be known before reading, with its ink."""
+    if report.test:
+        yield "TEST — document d'essai, à ne pas utiliser pour le soin", RED
+    if report.status is ReportStatus.CANCELLED:
+        yield "Annulé — les résultats de ce compte rendu ne doivent pas être utilisés", RED
+    if report.status is ReportStatus.PARTIAL:
+        yield "Résultats partiels — un compte rendu complet suivra", BLUE
+    if report.status is ReportStatus.CORRECTED:
+        former = f"la version {report.replaces}" if report.replaces else "la version précédente"
+        yield f"Annule et remplace {former}", RED
+    if report.incomplete:
+        yield "Transmission incomplète — la fin du fichier du laboratoire manque", RED
+
+
+@lru_cache(maxsize=64)
+def _banner(text: str, ink: str) -> tuple[Line, ...]:
+    run = Run(LEFT + 10, 13.4, style("bold", 10.2, ink), text, RIGHT - LEFT - 20)
+    back = Fill(LEFT, 0, RIGHT - LEFT, 20, ALARM if ink == RED else BAND)
+    edges = (Fill(LEFT, 0, RIGHT - LEFT, 0.9, ink), Fill(LEFT, 19.1, RIGHT - LEFT, 0.9, ink))
+    return (Line(20, (run,), (back, *edges)), gap(6))
+
+
+def _kinds(extras: Iterable[Extra]) -> str:
+    """Names of the segments, each once; one that does not look like a name is only counted."""
+    kinds = dict.fromkeys(
+        extra.kind if _SEGMENT.fullmatch(extra.kind) else "sans nom" for extra in extras
+    )
+    return ", ".join(kinds)
+
+
+def _birth(patient: Patient) -> str:
+    date = patient.birth_date.french_date if patient.birth_date else patient.birth_date_text
+    sex = _SEXES.get(patient.sex.upper(), patient.sex)
+    born = f"{_BORN.get(patient.sex.upper(), 'Né(e) le')} {date}" if date else ""
+    return " · ".join(part for part in (born, f"Sexe : {sex}" if sex else "") if part)
+
+
+def _local(patient: Patient) -> str:
+    number = patient.identifier("PI")
+    return f"N° patient : {number}" if number else ""
 
 
 def full_name(patient: Patient) -> str:
@@ -356,7 +398,7 @@ def _document(document: Attachment) -> str:
     return f"{name} ({', '.join(part for part in (kind, size) if part)})"
 
 
-def _beside(left: list[Line], right: list[Line]) -> list[Line]:
+def _beside(left: Sequence[Line], right: Sequence[Line]) -> list[Line]:
     """Two columns as one line, or one below the other when that would be too high for a page."""
     heights = [sum(line.height for line in column) for column in (left, right)]
     if max(heights) > _BESIDE_HEIGHT:
@@ -365,19 +407,21 @@ def _beside(left: list[Line], right: list[Line]) -> list[Line]:
     return [Line(max(heights), tuple(runs))]
 
 
-def _placed(lines: list[Line]) -> Iterator[Run]:
+def _placed(lines: Sequence[Line]) -> Iterator[Run]:
     y = 0.0
     for line in lines:
-        yield from (run._replace(y=run.y + y) for run in line.runs)
+        for run in line.runs:
+            yield run.lower(y) if y else run
         y += line.height
 
 
-def _shortened(text: str, face: Face, size: float, room: float) -> tuple[str, float]:
+def _shortened(text: str, face: Style, room: float) -> tuple[Style, str]:
     """Make ``text`` fit by a smaller size, down to 5 points; then cut it, which « … » shows."""
-    natural = face.width(text, size)
-    if natural <= room:
-        return text, size
-    if natural * 5.0 / size <= room:
-        return text, size * room / natural - 0.001
-    first = wrapped(text, face, 5.0, room - face.width("…", 5.0))[0]
-    return f"{first}…", 5.0
+    if face.width(text) <= room:
+        return face, text
+    name = "bold" if face.face.bold else "regular"
+    size = int(face.size * 10 * room / face.width(text)) / 10
+    if size >= 5:
+        return style(name, size, face.ink), text
+    least = style(name, 5.0, face.ink)
+    return least, f"{wrapped(text, least, room - least.width('…'))[0]}…"

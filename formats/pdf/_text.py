@@ -12,28 +12,18 @@ import unicodedata
 from collections.abc import Set
 
 from dlx.errors import RenderError
-from formats.pdf._fonts import encoded, shown
+from formats.pdf._fonts import shown, usual
 
-# Same letter or same blank under another code: nothing is lost on paper.
-_SAME = str.maketrans(
-    {
-        "μ": "µ",
-        "\u2126": "Ω",
-        "∆": "Δ",
-        "∑": "Σ",
-        "\u2010": "-",
-        "\u2011": "-",
-        "\u2012": "–",
-        "\u202f": "\u00a0",
-        "\u2007": "\u00a0",
-        **dict.fromkeys("\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a", " "),
-        "\u00ad": "",
-        "\u200b": "",
-        "\ufeff": "",
-        "\r": "",
-        "\t": "    ",
-    }
-)
+# Same letter or same blank under another code, or nothing to see: nothing is lost on paper.
+_SAME = {
+    "\u2010": "-",
+    "\u2011": "-",
+    "\u202f": "\u00a0",
+    "\u2007": "\u00a0",
+    **dict.fromkeys("\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a\u3000", " "),
+    **dict.fromkeys("\u00ad\u200b\u200e\u200f\u2060\ufeff\r", ""),
+    "\t": "    ",
+}
 _NONE: frozenset[str] = frozenset()
 _LINE_END = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 
@@ -46,12 +36,16 @@ class Scribe:
 
     def remark(self, text: str) -> str:
         """Return ``text``; a character that no face has is named in full and counted as a loss."""
+        if text.isascii() and text.isprintable():
+            return text
         kept, unknown = _shown(text)
         self._unknown |= unknown
         return kept
 
     def exact(self, text: str) -> str:
         """Return ``text``. Raises RenderError (PDF-E01) for a character that no face has."""
+        if text.isascii() and text.isprintable():
+            return text
         kept, unknown = _shown(text)
         if unknown:
             raise RenderError(
@@ -75,18 +69,13 @@ def _names(characters: Set[str]) -> str:
 
 
 def _shown(text: str) -> tuple[str, Set[str]]:
-    if text.isascii() and text.isprintable():
-        return text, _NONE
-    try:
-        encoded(text)
-    except UnicodeEncodeError:
-        return _replaced(text)
-    return text, _NONE
+    return (text, _NONE) if usual(text) else _replaced(text)
 
 
 def _replaced(text: str) -> tuple[str, set[str]]:
-    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text)).translate(_SAME)
-    unknown = {char for char in set(text) if char != "\n" and not shown(char)}
-    for char in sorted(unknown):
-        text = text.replace(char, f"‹U+{ord(char):04X}›")
+    text = unicodedata.normalize("NFC", _LINE_END.sub("\n", text))
+    absent = [char for char in sorted(set(text)) if char != "\n" and not shown(char)]
+    unknown = {char for char in absent if char not in _SAME}
+    for char in absent:
+        text = text.replace(char, _SAME.get(char, f"‹U+{ord(char):04X}›"))
     return text, unknown

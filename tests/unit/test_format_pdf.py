@@ -21,6 +21,7 @@ from dlx.report import (
     Battery,
     Code,
     Comment,
+    Extra,
     Identifier,
     Observation,
     Person,
@@ -33,6 +34,7 @@ from dlx.report import (
 )
 from dlx.testing.reports import microbiology, prescriber_for, report_for
 from formats.pdf import FORMAT, composed, render
+from formats.pdf._fonts import faces
 from formats.pdf._model import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Line, Page
 
 NOBODY = Person()
@@ -105,7 +107,7 @@ def assert_inside(pages: list[Page]) -> None:
         for top, line in page:
             assert top + line.height <= HEIGHT - BOTTOM + 0.01
             for run in line.runs:
-                width = run.face.width(run.text, run.size)
+                width = run.style.width(run.text)
                 assert width <= run.limit + 0.02
                 assert run.x >= LEFT - 0.02
                 assert run.x + width <= RIGHT + 0.02
@@ -155,13 +157,20 @@ def test_same_report_gives_the_same_bytes_and_another_one_another_identifier() -
 
 
 def test_fonts_are_all_embedded_with_their_unicode() -> None:
-    report = with_line(comments=(Comment(text="Anticorps anti-β2-glycoprotéine"),))
+    report = with_line(comments=(Comment(text="Naïveté Жук Ελλάδα Ș ✓"),))
     with pikepdf.open(io.BytesIO(pdf_of(report))) as pdf:
         fonts = dict(pdf.pages[0].Resources.Font.items())
-        assert len(fonts) == 3
+        assert len(fonts) > 4
         for font in fonts.values():
             assert "/ToUnicode" in font
-            assert "/CharProcs" in font or "/FontFile2" in font.FontDescriptor
+            assert "/FontFile2" in font.FontDescriptor
+
+
+def test_the_everyday_report_needs_two_fonts_and_less_than_60_kilobytes() -> None:
+    content = pdf_of(report_for(seed=3))
+    assert len(content) < 60_000
+    with pikepdf.open(io.BytesIO(content)) as pdf:
+        assert set(pdf.pages[0].Resources.Font.keys()) == {"/B0", "/R0"}
 
 
 def test_no_identity_in_the_information_and_nothing_active() -> None:
@@ -247,14 +256,71 @@ def test_an_abnormal_value_has_a_sign_and_weight(flag: str, sign: str) -> None:
     report = with_line(flags=(flag,), values=(Quantity(number="7.77"),))
     runs = [run for page in pages_of(report) for _, line in page for run in line.runs]
     assert sign in [run.text for run in runs]
-    assert next(run for run in runs if run.text == "7.77").face.name.endswith("Bold")
+    assert next(run for run in runs if run.text == "7.77").style.face.bold
 
 
-def test_greek_letters_and_arrows_are_drawn_and_extracted(tmp_path: Path) -> None:
-    text = "Récepteur α-β γδε ηθκλ στφχψω ΔΓΛΣΦ ↑ ↓ → ← µ Ω π ≤ ≥"
+def test_greek_letters_and_arrows_are_shown_and_extracted(tmp_path: Path) -> None:
+    text = "Récepteur α-β γδε ηθκλ στφχψω ΔΓΛΣΦ ↑ ↓ → ← µ Ω π ≤ ≥ ⁺⁻ CO₂ √ ∞ ½ ● ✓ □"
     rendition = render(with_line(comments=(Comment(text=text),)), NOBODY, OPTIONS)
     assert rendition.losses == ()
     assert squeezed(text) in squeezed(extracted(rendition.content, tmp_path, "-layout"))
+
+
+@pytest.mark.parametrize(
+    "unit", ["10⁹/L", "10¹²/L", "µmol/L", "μmol/L", "m²", "‰", "mL·min⁻¹", "°C", "×10³/mm³"]
+)
+def test_units_of_laboratories_are_shown_and_extracted(unit: str, tmp_path: Path) -> None:
+    report = with_line(unit=unit, reference="≤ 5,0", second=None, previous=())
+    text = squeezed(extracted(pdf_of(report), tmp_path, "-layout"))
+    assert f"{unit}≤5,0" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["ȘTEFĂNESCU", "ŐRSI", "ŁUKASZ", "ŽIŽEK", "Đorđe", "Ģirts", "Nguyễn", "Жуков", "Ελένη"]
+)
+def test_names_of_europe_are_shown_and_extracted(name: str, tmp_path: Path) -> None:
+    report = report_for(seed=4, results=3)
+    patient = replace(report.patient, used_name=f"{name}-TEST", given_names=name)
+    text = extracted(pdf_of(replace(report, patient=patient)), tmp_path, "-layout")
+    assert text.count(f"{name}-TEST {name}") == 2  # the box and the foot
+
+
+def test_a_decomposed_letter_is_printed_composed() -> None:
+    report = with_line(label="He\u0301moglobine S\u0326")
+    assert "Hémoglobine Ș" in drawn(report)
+
+
+def test_digits_align_in_every_face() -> None:
+    for face in faces():
+        assert len({face.width(digit, 10) for digit in "0123456789"}) == 1
+
+
+@pytest.mark.parametrize("text", ["محمد", "דוד", "नमस्ते"])
+def test_scripts_that_would_come_out_wrong_are_named_in_a_comment(text: str) -> None:
+    losses = render(with_line(comments=(Comment(text=text),)), NOBODY, OPTIONS).losses
+    assert losses == (
+        "caractères absents des polices, imprimés par leur code : "
+        + ", ".join(f"U+{ord(char):04X}" for char in sorted(set(text))),
+    )
+    patient = replace(report_for(seed=1).patient, used_name=text)
+    with pytest.raises(RenderError, match="PDF-E01"):
+        pdf_of(replace(report_for(seed=1, results=1), patient=patient))
+
+
+def test_sender_specific_segments_are_told_by_name_only() -> None:
+    extras = (
+        Extra(place="after PID", kind="ZFD", text="ZFD|1|SECRET"),
+        Extra(place="after OBX 3", kind="ZOB", text="ZOB|x"),
+        Extra(place="after OBX 4", kind="ZFD", text="ZFD|y"),
+        Extra(place="end", kind="DUPONT Jean", text=""),
+    )
+    losses = render(replace(report_for(seed=1, results=1), extras=extras), NOBODY, OPTIONS).losses
+    assert losses == ("segments propres à l'émetteur non imprimés : ZFD, ZOB, sans nom",)
+
+
+def test_the_strict_traits_of_the_identity_are_printed() -> None:
+    report = report_for(seed=3, results=1)
+    assert "Lieu de naissance : 99999" in drawn(report)
 
 
 def test_unknown_character_of_a_comment_is_named_and_told() -> None:
@@ -289,11 +355,12 @@ def test_ins_is_printed_only_when_the_identity_is_qualified() -> None:
 
 def test_text_report_keeps_its_columns_in_fixed_pitch(tmp_path: Path) -> None:
     text = "GLYCÉMIE ........   5.23   mmol/L\nMAGNÉSIUM .......   0.82   mmol/L\n\nIIII WWWW"
+    text += "\n│ 10⁹/L │ Ș ⁺"
     report = replace(report_for(seed=1, results=0), text=text)
     runs = [run for page in pages_of(report) for _, line in page for run in line.runs]
-    mono = [run for run in runs if "Mono" in run.face.name]
+    mono = [run for run in runs if run.style.face.fixed]
     assert [run.text for run in mono] == [line for line in text.split("\n") if line]
-    width = {run.face.width(run.text, run.size) / len(run.text) for run in mono}
+    width = {run.style.width(run.text) / len(run.text) for run in mono}
     assert max(width) - min(width) < 1e-6
     got = extracted(pdf_of(report), tmp_path, "-layout")
     assert "GLYCÉMIE" in got
@@ -358,7 +425,7 @@ def test_very_long_names_and_numbers_stay_inside() -> None:
     assert_inside(pages_of(report))
 
 
-_CHARS = st.characters(codec="cp1252", exclude_categories=("Cc",))
+_CHARS = st.characters(codec="cp1252", exclude_categories=("Cc",)) | st.sampled_from("ȘŐŁ⁹β✓")
 _TEXTS = st.text(_CHARS | st.sampled_from(" \n-/αβ▲"), max_size=160)
 _SHORT = st.text(_CHARS, max_size=40)
 _LINES = st.builds(
