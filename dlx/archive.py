@@ -137,7 +137,9 @@ class Archive:
 
     def finish_leftovers(self) -> int:
         """Remove packs that were being written when the station died (R5); how many."""
-        left = list(self.root.rglob(".tmp-*"))
+        # only the last days can hold one; looking everywhere would make every start slower
+        days = sorted(self.root.glob("[0-9]*/[0-9]*/[0-9]*"))[-2:]
+        left = [path for day in days for path in day.glob(".tmp-*")]
         durable.remove_all(left)
         return len(left)
 

@@ -16,7 +16,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,17 +30,28 @@ UNFINISHED = (".tmp", ".part", ".filepart", ".why")
 NAME_BYTES = 100
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_last_claim = 0
 
 
 def claim_id() -> str:
-    """A sortable unique id: 9 characters of milliseconds, 10 of chance (no I, L, O, U)."""
-    number = (int(time.time() * 1000) << 50) | secrets.randbits(50)
+    """A sortable unique id: 9 characters of milliseconds, 10 of chance (no I, L, O, U).
+
+    Each is greater than the one before: files taken again after a crash keep their order.
+    """
+    global _last_claim
+    fresh = (int(time.time() * 1000) << 50) | secrets.randbits(50)
+    _last_claim = number = max(fresh, _last_claim + 1)
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(90, -5, -5))
 
 
 def reduced(name: str) -> str:
     """A foreign name as it may stand in a path: safe characters, at most 100 bytes."""
     return (_UNSAFE.sub("_", name).strip(".") or "file")[-NAME_BYTES:]
+
+
+def shown_name(name: str) -> str:
+    """A foreign name as text that can be stored: bytes that are not UTF-8 become ``\\xNN``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +173,9 @@ class Pickup:
             return False
         return fnmatch.fnmatchcase(name.lower(), self.pattern.lower())
 
-    def _witness(self, name: str, there: Iterable[str]) -> str | None:
-        known = set(there)
+    def _witness(self, name: str, there: Mapping[str, os.stat_result]) -> str | None:
         for witness in (name + self.ready.marker, Path(name).stem + self.ready.marker):
-            if witness in known:
+            if witness in there and not stat.S_ISDIR(there[witness].st_mode):
                 return witness
         return None
 
@@ -186,7 +196,7 @@ class Pickup:
         for name in names:
             source = f"{inbox}/{name}"
             claim = claim_id()
-            target = f"{room}/{claim}~{reduced(name)}"
+            target = f"{room}/{claim}~{self.name}~{reduced(name)}"
             failpoint("claim.before_rename")
             try:
                 modified = os.lstat(source).st_mtime_ns
@@ -197,7 +207,7 @@ class Pickup:
                 Claimed(
                     claim=claim,
                     path=Path(target),
-                    original_name=name,
+                    original_name=shown_name(name),
                     pickup=self.name,
                     modified_ns=modified,
                 )
@@ -238,12 +248,13 @@ class Pickup:
 
 
 def claimed_files(room: Path, pickup: str) -> list[Claimed]:
-    """Every file in ``claimed/``, in the order of their claims."""
+    """Every file in ``claimed/``, in the order of claims; ``pickup``: where its name has none."""
     found = []
     for path in sorted(room.iterdir()):
-        claim, tilde, name = path.name.partition("~")
+        claim, tilde, rest = path.name.partition("~")
         if tilde and len(claim) == 19:
-            found.append(Claimed(claim=claim, path=path, original_name=name, pickup=pickup))
+            of, _, name = rest.rpartition("~")
+            found.append(Claimed(claim=claim, path=path, original_name=name, pickup=of or pickup))
     return found
 
 
@@ -260,6 +271,8 @@ def read(file: Claimed, *, max_bytes: int) -> Content:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
             raise Unfit("not_plain_file", _NOT_PLAIN) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise Unfit("not_readable", _NOT_READABLE) from error
         raise
     try:
         before = os.fstat(descriptor)
@@ -287,6 +300,12 @@ def read(file: Claimed, *, max_bytes: int) -> Content:
 _NOT_PLAIN = (
     "ce n'est pas un fichier ordinaire (lien, dossier, tube ou second nom d'un autre fichier) :"
     " le SIL doit déposer un fichier qui n'existe qu'à cet endroit"
+)
+
+
+_NOT_READABLE = (
+    "la station n'a pas le droit de lire ce fichier : le SIL doit le déposer lisible par elle"
+    " (groupe dlx-inbox, mode 0640)"
 )
 
 
@@ -354,7 +373,7 @@ class Rejected:
 def rejected_files(room: Path) -> list[Rejected]:
     """Every rejected file with its reason, oldest first; a torn ``.why`` is left out."""
     found = []
-    for why in sorted(room.glob("*.why")):
+    for why in sorted(room.glob("[!.]*.why")):
         try:
             facts = json.loads(why.read_bytes())
         except ValueError:
@@ -371,7 +390,7 @@ def give_back(one: Rejected, inbox: Path) -> None:
 
     A crash in between leaves the ``.why`` alone, which does no harm.
     """
-    name = reduced(one.path.name.partition("~")[2] or one.path.name)
+    name = reduced(one.path.name.rpartition("~")[2])
     target = inbox / name
     number = 1
     while target.exists() or target.is_symlink():

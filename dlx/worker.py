@@ -75,8 +75,10 @@ class Worker:
             return ParsedFile(refused=_bug(error))
         if len(self._reports) > REPORTS_KEPT:
             self._reports.clear()
+        codes = tuple(dict.fromkeys(d.code for d in parsed.diagnostics))
+        alone = len(parsed.reports) == 1
         return ParsedFile(
-            reports=tuple(self._keep(r, data, len(parsed.reports) == 1) for r in parsed.reports),
+            reports=tuple(self._keep(r, data, alone, codes) for r in parsed.reports),
             diagnostics=tuple(
                 Finding(code=d.code, message=d.message, line=d.line, column=d.column)
                 for d in parsed.diagnostics
@@ -85,11 +87,14 @@ class Worker:
             several_expected=parsed.several_expected,
         )
 
-    def _keep(self, report: Report, data: bytes, alone: bool) -> ParsedReport:
+    def _keep(
+        self, report: Report, data: bytes, alone: bool, codes: tuple[str, ...]
+    ) -> ParsedReport:
         self._next += 1
         self._reports[self._next] = report
         key = content_key_of(report, data, alone=alone)
-        return ParsedReport(token=self._next, facts=facts_of(report, content_key=key))
+        facts = facts_of(report, content_key=key, diagnostics=codes)
+        return ParsedReport(token=self._next, facts=facts)
 
     def _render(self, job: ReportToRender, out: list[bytes]) -> tuple[Made, ...]:
         report = self._reports.pop(job.token, None)

@@ -171,24 +171,32 @@ class House:
         """One careful drop of a report (as ORU) or of bytes."""
         self.station.drop(name, oru(what) if isinstance(what, Report) else what)
 
-    def take(self, files: Mapping[str, Report | bytes], seconds: float = 30.0) -> None:
+    def take(self, files: Mapping[str, Report | bytes], seconds: float = 12.0) -> None:
         """Drop files and wait until nothing moves any more."""
         for name, what in files.items():
             self.drop(name, what)
         self.rest(seconds)
 
-    def take_one(self, number: str, what: Report, seconds: float = 30.0) -> None:
+    def take_one(self, number: str, what: Report, seconds: float = 12.0) -> None:
         """Drop one report and wait until it is delivered to everybody."""
         self.drop(f"{number}.hl7", what)
-        self.station.wait_for(
-            lambda: set(d["state"] for d in self.of(number)) == {"delivered"}, seconds
-        )
+        self.wait(lambda: {d["state"] for d in self.of(number)} == {"delivered"}, seconds)
 
-    def rest(self, seconds: float = 30.0) -> None:
+    def rest(self, seconds: float = 12.0) -> None:
         """Wait until nothing moves: a file goes from ``in/`` to ``claimed/`` to the ledger, and is
         looked for in that order, so that it cannot slip through between two looks.
         """
-        self.station.wait_for(self._at_rest, seconds)
+        self.wait(self._at_rest, seconds)
+
+    def wait(self, condition: Callable[[], object], seconds: float = 12.0) -> None:
+        """Until ``condition()`` is true; fails at once when the station is gone."""
+
+        def met() -> object:
+            process = self.station.process
+            assert process is not None and process.poll() is None, self.station.tail()
+            return condition()
+
+        self.station.wait_for(met, seconds)
 
     def _at_rest(self) -> bool:
         left = [p for p in os.listdir(self.station.inbox) if not p.endswith(".tmp")]
@@ -219,6 +227,7 @@ class House:
         return [
             {**json.loads(path.read_text()), "path": path.with_suffix("")}
             for path in self.station.rejected()
+            if not path.name.startswith(".") and os.path.lexists(path.with_suffix(""))
         ]
 
     def refusal(self, name: str) -> Json:
@@ -227,7 +236,7 @@ class House:
         def found() -> list[Json]:
             return [r for r in self.refusals() if r["original_name"] == name]
 
-        self.station.wait_for(found)
+        self.wait(found)
         (one,) = found()
         return one
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ import click
 from dlx import control
 from dlx.masking import printable
 
+# What a foreign text (a server's answer, a file name) could do to a terminal: escape sequences
+# other than our own colours, control characters, changes of writing direction.
+_UNSAFE = re.compile(
+    r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 LETTER_COLORS = {"F": "red", "?": "red", "H": "yellow", "W": "cyan", "D": "green", "A": "green"}
 
 
@@ -59,7 +65,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """A line of data: stdout."""
-        click.echo(text)
+        click.echo(_safe(text))
 
     def record(self, value: Any) -> None:
         """One JSON object."""
@@ -103,7 +109,11 @@ class Output:
                 cells[0] = self.paint(cells[0], LETTER_COLORS[row[0]])
             click.echo("  ".join(cells).rstrip())
             if notes and number in notes:
-                click.echo("     " + notes[number])
+                click.echo("     " + _safe(notes[number]))
+
+
+def _safe(text: str) -> str:
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _cell(value: object) -> str:

@@ -34,14 +34,15 @@ def run(out: Output) -> None:
 @click.option(
     "--listen", type=click.Path(path_type=Path), default=None, help="Socket à écouter (unité)."
 )
-def worker(fd: int | None, listen: Path | None) -> None:
+@click.option("--memory", type=int, default=None, help="Mémoire au plus, en octets.")
+def worker(fd: int | None, listen: Path | None, memory: int | None) -> None:
     """Un moteur de rendu, lancé par la station ou par dlx-render.service."""
     from dlx.registry import formats
-    from dlx.worker import limit_self, serve, serve_all
+    from dlx.worker import MEMORY_BYTES, limit_self, serve, serve_all
 
     if fd is not None:
         ready = formats()
-        limit_self()
+        limit_self(memory or MEMORY_BYTES)
         with socket.socket(fileno=fd) as line:
             serve(line, ready)
     elif listen is not None:

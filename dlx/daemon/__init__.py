@@ -32,12 +32,15 @@ def worker_command(place: Place, settings: Settings) -> WorkerCommand:
     hidden = [settings.state, settings.spool, place.folder]
     if bubblewrap is None:
         log.warning("event=no_bubblewrap effect=render_workers_share_the_file_system")
-    return WorkerCommand(argv=_argv(bubblewrap, hidden))
+    return WorkerCommand(argv=_argv(bubblewrap, hidden, settings.limits.job_memory_bytes))
 
 
-def _argv(bubblewrap: str | None, hidden: Sequence[Path]) -> Callable[[int], list[str]]:
+def _argv(
+    bubblewrap: str | None, hidden: Sequence[Path], memory_bytes: int
+) -> Callable[[int], list[str]]:
     def argv(descriptor: int) -> list[str]:
         own = [sys.executable, "-I", "-m", "dlx", "worker", "--fd", str(descriptor)]
+        own += ["--memory", str(memory_bytes)]
         if bubblewrap is None:
             return own
         box = [bubblewrap, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/"]

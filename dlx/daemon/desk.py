@@ -78,6 +78,7 @@ class Desk:
         """One screen of figures; ``attention`` is True when a person should look."""
         s, now = self._station, self._station.clock()
         status = self._read(store.status)
+        taken = self._read(store.intake_counts)
         channels = []
         for name, d in sorted(s.dispatchers.items()):
             oldest = status.oldest_waiting.get(name)
@@ -108,8 +109,8 @@ class Desk:
             "config": s.settings.hash[:12],
             "intake": {
                 "paused": s.intake_paused,
-                "received": s.intake.received,
-                "rejected": s.intake.rejected,
+                "received": taken.get("registered", 0) + taken.get("archived", 0),
+                "rejected": taken.get("rejected", 0),
                 "pickups": [
                     {"name": x.settings.name, "directory": str(x.settings.directory)}
                     for x in s.sources

@@ -115,7 +115,7 @@ class Station:
     owner: str = field(init=False)
     sources: list[Source] = field(default_factory=list)
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
-    intake_paused: str = ""
+    _troubles: dict[str, str] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -170,7 +170,8 @@ class Station:
         self.master = MasterKey.load(credential if credential and credential.exists() else fallback)
         self.archive = Archive(settings.state / "archive")
         self.contents = Contents(self.ledger, self.archive, self.master)
-        self.renderers = RenderPool(self.worker, settings.limits.workers)
+        limits = settings.limits
+        self.renderers = RenderPool(self.worker, limits.workers, limits.job_seconds)
         self.owner = f"w-{spool.claim_id()}"
         self.intake = Intake(
             ledger=self.ledger,
@@ -206,14 +207,17 @@ class Station:
         moved = await self.ledger.write(leases)
         for room in (self.rooms.reject, self.rooms.claimed):
             spool.finish_leftovers(room)
+        self.archive.finish_leftovers()
         self.dispatchers = {
             name: self._dispatcher(name, connector) for name, connector in connectors.items()
         }
-        await self.renderers.start()
-        left = spool.claimed_files(self.rooms.claimed, self._first_pickup())
-        if left and self.sources:
-            await self._take(self.sources[0], left)
-        log.info("event=recovered deliveries=%d files=%d", len(moved), len(left))
+        try:
+            await self.renderers.start()
+        except RenderUnavailable as error:
+            # deliveries go on without them; files wait in claimed/
+            await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
+        left = await self._take_left()
+        log.info("event=recovered deliveries=%d files=%d", len(moved), left)
 
     def _first_pickup(self) -> str:
         return self.sources[0].settings.name if self.sources else ""
@@ -240,7 +244,10 @@ class Station:
         try:
             while not stopping.done():
                 tasks = [stopping, *self._tasks.values()]
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                # a reload adds channels: look again at the list before long
+                done, _ = await asyncio.wait(
+                    tasks, timeout=SCAN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 for name, task in list(self._tasks.items()):
                     if task in done:
                         del self._tasks[name]
@@ -402,9 +409,11 @@ class Station:
                 ):
                     self._look.set()
                 return
-            except OSError:
-                log.warning("event=watch_unavailable")
-                await asyncio.sleep(60)
+            except (OSError, RuntimeError, ExceptionGroup) as error:
+                # also a name that is not UTF-8: the watcher dies of it, the scanner takes it
+                log.warning("event=watch_unavailable error=%s", type(error).__name__)
+                self._look.set()
+                await asyncio.sleep(SCAN_SECONDS)
 
     async def _intake_loop(self) -> None:
         writing: asyncio.Task[None] | None = None
@@ -413,7 +422,7 @@ class Station:
             took = 0
             if await self._may_take():
                 for source in list(self.sources):
-                    names = source.queue.scan(asyncio.get_running_loop().time())
+                    names = await self._scan(source)
                     batch = self.settings.limits.batch
                     for start in range(0, len(names), batch):
                         if self._stopping.is_set():
@@ -423,35 +432,63 @@ class Station:
                         rest = await self._guarded(source, files)
                         if writing is not None:
                             await writing
-                        writing = asyncio.ensure_future(rest) if rest is not None else None
+                        writing = asyncio.ensure_future(self._finish(rest))
             if writing is not None:
                 await writing
                 writing = None
             if not took:
                 await self._rest()
 
+    async def _scan(self, source: Source) -> list[str]:
+        """What is ready in a drop zone; one that cannot be listed (a lost mount) stops no other."""
+        place = f"pickup-{source.settings.name}"
+        try:
+            names = source.queue.scan(asyncio.get_running_loop().time())
+        except OSError as error:
+            cause = f"collecte {source.settings.name} : dossier illisible ({error.strerror})"
+            await self._trouble(place, cause)
+            return []
+        await self._trouble_over(place, "dossier retrouvé")
+        return names
+
     async def _guarded(self, source: Source, files: list[spool.Claimed]) -> Awaitable[None] | None:
         """Parse a batch; when the render workers cannot be had, the files wait in ``claimed/``."""
         try:
-            return await self.intake.take(source, files)
+            rest = await self.intake.take(source, files)
         except RenderUnavailable as error:
             await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
             return None
+        await self._trouble_over("render", "moteurs de rendu rétablis")
+        return rest
+
+    async def _finish(self, rest: Awaitable[None] | None) -> None:
+        """Write a parsed batch; without workers it stays in ``claimed/``, as in ``_guarded``."""
+        try:
+            if rest is not None:
+                await rest
+        except RenderUnavailable as error:
+            await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
+
+    async def _take_left(self) -> int:
+        """Take what lies in ``claimed/``, each file by the rules of its own pickup; how many."""
+        left = spool.claimed_files(self.rooms.claimed, self._first_pickup())
+        sources = {source.settings.name: source for source in self.sources}
+        for name in dict.fromkeys(file.pickup for file in left) if sources else ():
+            # a pickup that is gone from the configuration: by the rules of the first
+            source = sources.get(name) or self.sources[0]
+            await self._take(source, [file for file in left if file.pickup == name])
+        return len(left)
 
     async def _take(self, source: Source, files: list[spool.Claimed]) -> None:
         batch = self.settings.limits.batch
         for start in range(0, len(files), batch):
-            rest = await self._guarded(source, files[start : start + batch])
-            if rest is not None:
-                await rest
+            await self._finish(await self._guarded(source, files[start : start + batch]))
 
     async def _rest(self) -> None:
         quick = self.intake.unstable or any(s.queue.ready.rule == "quiet" for s in self.sources)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._look.wait(), 1.0 if quick else SCAN_SECONDS)
-        waiting = spool.claimed_files(self.rooms.claimed, self._first_pickup())
-        if waiting and self.sources:
-            await self._take(self.sources[0], waiting)
+        await self._take_left()
 
     async def _may_take(self) -> bool:
         """False while the disk is nearly full: deliveries go on, nothing new is taken."""
@@ -464,10 +501,16 @@ class Station:
         await self._trouble_over("disk", "place retrouvée")
         return True
 
+    @property
+    def intake_paused(self) -> str:
+        """What keeps files from being taken, or ""."""
+        return " ; ".join(self._troubles.values())
+
     async def _trouble(self, what: str, cause: str) -> None:
-        if self.intake_paused == cause:
+        known = what in self._troubles
+        self._troubles[what] = cause
+        if known:
             return
-        self.intake_paused = cause
         now = self.clock()
         notice = Notice(
             subject=f"station:{what}", kind=NoticeKind.STATION, cause=cause, command="dlx status"
@@ -476,9 +519,8 @@ class Station:
         log.error("event=intake_paused cause=%s", what)
 
     async def _trouble_over(self, what: str, reason: str) -> None:
-        if not self.intake_paused:
+        if self._troubles.pop(what, None) is None:
             return
-        self.intake_paused = ""
         now = self.clock()
         await self.ledger.write(
             lambda tx: store.clear_notice(tx, f"station:{what}", NoticeKind.STATION, reason, now)
@@ -520,10 +562,10 @@ class Station:
                 await self.ledger.write(
                     lambda tx, c=connectors, n=now: alerting.watch_certificates(tx, c, n)  # type: ignore[misc]
                 )
+            self._tell.clear()  # before looking: what opens meanwhile must not wait for the clock
             await alerting.tell(
                 self.ledger, self.settings.alerts, self.settings.laboratory.name, now
             )
-            self._tell.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._tell.wait(), 30.0)
             await asyncio.sleep(1.0)  # what happens together is told together

@@ -188,8 +188,9 @@ class Dispatcher:
             if due is not None:
                 # due, yet not claimed: an older version is still on its way (P7); look again soon
                 wait = min(wait, max((due - now).total_seconds(), 0.05))
-        elif self.pace.paused_until is not None and not self.stopped:
-            wait = min(wait, max((self.pace.paused_until - now).total_seconds(), 0.001))
+        elif self.pace.paused_until is not None and self.pace.paused_until > now:
+            # past it, one attempt is under way and its end wakes us
+            wait = min(wait, (self.pace.paused_until - now).total_seconds() + 0.001)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), wait)
 
@@ -209,10 +210,12 @@ class Dispatcher:
                 await self._give_back(claimed)
             raise
         log.info("delivery=%s state=%s channel=%s", delivery.id, state.value, self.name)
+        if state in (State.FAILED, State.HELD):
+            self.promised(set())  # a notice was opened: people are told now, not at the next look
         if isinstance(outcome, Accepted):
             self.last_success = self.clock()
-            if self.pace.succeeded():
-                await self._recovered()
+        if (isinstance(outcome, Accepted) or intent.answered) and self.pace.succeeded():
+            await self._recovered()
 
     def _settle(self, tx: Tx, claimed: Claimed, outcome: Outcome) -> State:
         """Outcome, notice and fallback in one transaction."""
@@ -241,10 +244,12 @@ class Dispatcher:
         except InDoubt as doubt:
             return self._doubtful(claimed, doubt)
         except TemporaryFailure as failure:
+            intent.answered = bool(failure.words) and failure.scope != "channel"
             return await self._again(claimed, failure)
         except PermanentFailure as failure:
             if failure.scope == "channel":
                 return await self._again(claimed, failure)
+            intent.answered = bool(failure.words)
             return Failed(failure=_failure(failure))
         except (LeaseLost, StoreError):
             raise
@@ -325,12 +330,15 @@ class Dispatcher:
 
 
 class _Intent:
-    """The ``committing`` callback of one attempt; ``written`` tells whether it came through."""
+    """The ``committing`` callback of one attempt; ``written`` tells whether it came through.
+
+    ``answered``: the far side refused this delivery in its own words, so the channel works.
+    """
 
     def __init__(self, dispatcher: Dispatcher, claimed: Claimed) -> None:
         self._dispatcher = dispatcher
         self._claimed = claimed
-        self.written = False
+        self.written = self.answered = False
 
     async def __call__(self) -> None:
         delivery, now = self._claimed.delivery, self._dispatcher.clock()

@@ -68,6 +68,7 @@ class _Taken:
     worker: int
     parsed: ParsedFile
     plans: list[Plan] = field(default_factory=list)
+    alone: bool = False  # the worker died on its batch: it is rendered by itself, once
 
 
 @dataclass(kw_only=True)
@@ -89,8 +90,6 @@ class Intake:
     clock: Callable[[], datetime]
     promised: Callable[[set[str]], None]
     prime: Callable[[DataKey, Sequence[tuple[str, bytes]]], None]
-    received: int = 0
-    rejected: int = 0
     _unstable: dict[str, float] = field(default_factory=dict)
     _writing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -203,7 +202,6 @@ class Intake:
         registrations, names = await self._keep(kept, made, now)
         results = await self.ledger.write(lambda tx: store.register_many(tx, registrations, now))
         spool.finish(one.content.file for one in kept)
-        self.received += len(kept)
         for one, result in zip(kept, results, strict=True):
             log.info(
                 "intake=%s event=registered reports=%d deliveries=%d claim=%s",
@@ -212,6 +210,9 @@ class Intake:
                 len(result.deliveries),
                 one.content.file.claim,
             )
+            if one.parsed.diagnostics:
+                codes = ",".join(dict.fromkeys(d.code for d in one.parsed.diagnostics))
+                log.warning("intake=%s event=diagnostics codes=%s", result.intake, codes)
             await self._refuse_parts(one, result.intake)
         self.promised(names)
 
@@ -219,7 +220,8 @@ class Intake:
         """The worker died on this batch: find the file that kills it."""
         for one in kept:
             (again,) = await self._parse(one.source, [one.content])
-            if len(kept) > 1:
+            if not one.alone:
+                again.alone = True
                 await self._write_batch([again])
                 continue
             message = "ce compte rendu a fait tomber le moteur de rendu"
@@ -392,7 +394,7 @@ class Intake:
         # the row first: a crash in between finds the file in claimed/ and comes back here
         intake = await self.ledger.write(lambda tx: store.reject(tx, rejection, now))
         await asyncio.to_thread(spool.reject, file, why, self.rooms.reject, now, sha256=digest)
-        self.rejected += 1
+        self.promised(set())  # nothing to send, but people are to be told
         log.warning("intake=%s event=rejected code=%s claim=%s", intake, finding.code, file.claim)
 
     async def _refuse_parts(self, one: _Taken, intake: str) -> None:

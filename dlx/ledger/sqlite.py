@@ -91,6 +91,12 @@ def engine_of(path: Path, *, writer: bool, create: bool = False) -> Engine:
     return engine
 
 
+def is_full(error: BaseException) -> bool:
+    """True when an error of the driver, or one that SQLAlchemy made of it, says « disk full »."""
+    origin = getattr(error, "orig", None) or error
+    return getattr(origin, "sqlite_errorcode", None) == pysqlite3.SQLITE_FULL
+
+
 def insert_new(table: Table) -> Insert:
     """INSERT that leaves an existing row alone (ON CONFLICT DO NOTHING)."""
     return insert(table).on_conflict_do_nothing()

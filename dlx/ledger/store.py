@@ -7,6 +7,8 @@ and then wakes all waiters: while one commit is in its fsync the next batch gath
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -26,7 +28,10 @@ from dlx.ledger.tx import Tx
 
 T = TypeVar("T")
 
+log = logging.getLogger("dlx.ledger")
+
 BATCH = 512  # works in one commit; bounds how long the first one waits
+FULL_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -63,11 +68,17 @@ def _wake(jobs: list[_Job]) -> None:
 
 
 class _Writer:
-    """The writer thread. Everything but ``jobs`` and ``commits`` belongs to the thread."""
+    """The writer thread. Everything but ``jobs``, ``commits`` and ``full`` belongs to the thread.
+
+    A full disk is a pause (P10): the batch is tried again until there is room, so that no outcome
+    that is known is ever thrown away; meanwhile nothing is claimed, for that is a write too.
+    """
 
     def __init__(self, path: Path) -> None:
         self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.commits = 0
+        self.full = False
+        self._ending = threading.Event()
         self._engine = sqlite.engine_of(path, writer=True)
         self._head: journal.Head | None = None
         self._ready: Future[None] = Future()
@@ -78,6 +89,7 @@ class _Writer:
         self._ready.result()
 
     def stop(self) -> None:
+        self._ending.set()
         self.jobs.put(None)
         self._thread.join()
         while not self.jobs.empty():  # somebody wrote while another thread was closing
@@ -100,7 +112,8 @@ class _Writer:
                 _wake(batch[0])
                 if batch[1]:
                     break
-            sqlite.checkpoint(connection.connection.dbapi_connection)
+            with contextlib.suppress(sqlite.DatabaseError):  # a full disk: the log stays, as good
+                sqlite.checkpoint(connection.connection.dbapi_connection)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
         """What waits now, at least one; and whether the end was asked for."""
@@ -120,20 +133,35 @@ class _Writer:
 
     def _run(self, connection: Connection, jobs: list[_Job]) -> None:
         """One transaction for all; a store that fails gives every job a StoreError."""
+        while True:
+            try:
+                self._transact(connection, jobs)
+                self._tell_full(False)
+                return
+            except (SQLAlchemyError, sqlite.DatabaseError) as error:
+                self._head = None
+                if sqlite.is_full(error):
+                    self._tell_full(True)
+                    if not self._ending.wait(FULL_RETRY_SECONDS):
+                        continue
+                refusal = StoreError(f"la base de la station a refusé d'écrire : {error}")
+                for job in jobs:
+                    job.error = refusal
+                return
+
+    def _tell_full(self, full: bool) -> None:
+        if full != self.full:
+            self.full = full
+            log.error("event=disk_full" if full else "event=disk_full_over")
+
+    def _transact(self, connection: Connection, jobs: list[_Job]) -> None:
         raw: Any = connection.connection.dbapi_connection
         before = sqlite.changes(raw)
-        try:
-            with connection.begin():
-                whole = self._work(connection, raw.cursor(), jobs)
-                head = journal.flush(whole, self._head or journal.head(whole))
-                for point in whole.points:
-                    failpoint(f"{point}.before_commit")
-        except (SQLAlchemyError, sqlite.DatabaseError) as error:
-            self._head = None
-            refusal = StoreError(f"la base de la station a refusé d'écrire : {error}")
-            for job in jobs:
-                job.error = refusal
-            return
+        with connection.begin():
+            whole = self._work(connection, raw.cursor(), jobs)
+            head = journal.flush(whole, self._head or journal.head(whole))
+            for point in whole.points:
+                failpoint(f"{point}.before_commit")
         self._head = head
         if sqlite.changes(raw) != before:
             self.commits += 1
@@ -144,10 +172,13 @@ class _Writer:
         whole = Tx(connection, cursor)
         for job in jobs:
             part = whole.part()
+            job.error = None  # of a try before the disk had room
             cursor.execute("SAVEPOINT work")
             try:
                 job.result = job.work(part)
             except BaseException as error:  # belongs to the caller, whatever it is
+                if sqlite.is_full(error):
+                    raise
                 job.error = _as_store_error(error)
                 cursor.execute("ROLLBACK TO work")  # raises when the whole transaction is gone
             else:
@@ -223,6 +254,11 @@ class Ledger:
     def commits(self) -> int:
         """How many transactions that changed something were committed: one fsync each."""
         return self._writer.commits
+
+    @property
+    def full(self) -> bool:
+        """True while a commit waits for room on the disk; reading goes on."""
+        return self._writer.full
 
     def close(self) -> None:
         """Finish what is queued, bring the log home, close. Harmless when repeated."""

@@ -39,7 +39,14 @@ START_SECONDS = 30.0
 
 
 class RenderFailure(Exception):
-    """The worker died or hung; what it held is lost (the files are still in ``claimed/``)."""
+    """The worker died or hung; what it held is lost (the files are still in ``claimed/``).
+
+    ``hung``: it was killed by us, past its time.
+    """
+
+    def __init__(self, cause: str, *, hung: bool = False) -> None:
+        super().__init__(cause)
+        self.hung = hung
 
 
 class RenderUnavailable(Exception):
@@ -63,10 +70,16 @@ class _Line:
 
 
 class RenderPool:
-    """Parses and renders on ``size`` workers. Use from one event loop."""
+    """Parses and renders on ``size`` workers. Use from one event loop.
 
-    def __init__(self, command: WorkerCommand, size: int = 1) -> None:
+    A worker that needs more than ``seconds_per_job`` for a file is killed.
+    """
+
+    def __init__(
+        self, command: WorkerCommand, size: int = 1, seconds_per_job: float = SECONDS_PER_JOB
+    ) -> None:
         self._command = command
+        self._seconds = seconds_per_job
         self._size = size
         self._lines: list[_Line | None] = [None] * size
         self._starting = [asyncio.Lock() for _ in range(size)]
@@ -87,17 +100,21 @@ class RenderPool:
         return result
 
     async def _parse_on(
-        self, worker: int, share: Sequence[tuple[FileToParse, bytes]]
+        self, worker: int, share: Sequence[tuple[FileToParse, bytes]], *, last: bool = False
     ) -> list[ParsedFile]:
         jobs = tuple(replace(job, blob=n) for n, (job, _) in enumerate(share))
         blobs = [data for _, data in share]
         try:
             answer, _ = await self._ask(worker, Request(parse=jobs), blobs)
             return list(answer.parsed)
-        except RenderFailure:
-            if len(share) == 1:
+        except RenderFailure as failure:
+            alone = len(share) == 1
+            if alone and (last or failure.hung):
                 return [ParsedFile(refused=DIED)]
-        return [parsed for one in share for parsed in await self._parse_on(worker, [one])]
+        # it may have died before it saw this file (memory of the machine): once more, by itself
+        return [
+            parsed for one in share for parsed in await self._parse_on(worker, [one], last=alone)
+        ]
 
     async def render(
         self, jobs: Sequence[tuple[int, ReportToRender]]
@@ -138,7 +155,7 @@ class RenderPool:
     ) -> tuple[Answer, list[bytes]]:
         line = await self._line(number)
         jobs = len(request.parse) + len(request.render)
-        limit = min(SECONDS_PER_JOB * max(jobs, 1), SECONDS_PER_BATCH)
+        limit = min(self._seconds * max(jobs, 1), max(SECONDS_PER_BATCH, self._seconds))
         try:
             async with line.lock, asyncio.timeout(limit):
                 line.writer.writelines(packed(REQUEST.dump_json(request), blobs))
@@ -148,7 +165,8 @@ class RenderPool:
         except (OSError, EOFError, TimeoutError, WireError, ValidationError) as error:
             self.killed += 1
             await self._kill(number, line)
-            raise RenderFailure(type(error).__name__) from error
+            hung = isinstance(error, TimeoutError)
+            raise RenderFailure(type(error).__name__, hung=hung) from error
         if len(answer.parsed) != len(request.parse) or len(answer.made) != len(request.render):
             await self._kill(number, line)
             raise RenderFailure("réponse incomplète")

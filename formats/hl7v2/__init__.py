@@ -48,8 +48,9 @@ _BOM = codecs.BOM_UTF8
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _FRAME_START = re.compile(rb"(\A|[\r\n])\x0b")
 _FRAME_END = re.compile(rb"(\r\n|\r|\n)?\x1c(\r\n|\r|\n)?")
-_INNER = (b"MSH", b"BTS", b"FTS", b"BHS")
+_INNER = frozenset((b"MSH", b"BTS", b"FTS", b"BHS"))
 _NAME = re.compile(r"[A-Z][A-Z0-9]{2}")
+_C1 = bytes(range(0x80, 0xA0))
 
 # Table 0211 (character sets) and what French feeds write instead.
 _CODECS = {
@@ -140,8 +141,8 @@ def split_file(data: bytes) -> File:
 
 
 def _holds_several(body: bytes) -> bool:
-    ends = [end for end in (b"\r", b"\n") if end in body]
-    return any(end + name in body for end in ends for name in _INNER)
+    lines = body.replace(b"\n", b"\r").split(b"\r")
+    return not _INNER.isdisjoint([line[:3] for line in lines[1:]])
 
 
 def _split_batch(body: bytes) -> File:
@@ -289,7 +290,7 @@ def _fits(data: bytes, codec: str) -> str | None:
 
 def _has_controls(data: bytes, codec: str) -> bool:
     # 0x80-0x9F are controls in every ISO 8859 set: their presence means Windows-1252.
-    return codec.startswith("iso8859") and any(0x80 <= byte <= 0x9F for byte in data)
+    return codec.startswith("iso8859") and len(data.translate(None, _C1)) != len(data)
 
 
 def _separators(text: str, diagnostics: list[Diagnostic]) -> Separators:
@@ -350,13 +351,14 @@ def _is_name(name: str) -> bool:
 
 
 def _check_names(segments: Sequence[Segment]) -> None:
-    for number, segment in enumerate(segments, start=1):
-        if not _is_name(segment[0]):
-            if len(segment) == 1 and not segment[0].strip():
-                segment[0] = segment[0]  # a blank line: kept for the way back, read by nobody
-                continue
+    others = {segment[0] for segment in segments[1:]}
+    if "MSH" not in others and all(map(_is_name, others)):
+        return
+    for number, segment in enumerate(segments[1:], start=2):
+        blank = len(segment) == 1 and not segment[0].strip()  # kept for the way back, not read
+        if not blank and not _is_name(segment[0]):
             raise ParseError("HL7-E04", "ligne qui n'est pas un segment HL7", line=number)
-        if segment[0] == "MSH" and number > 1:
+        if segment[0] == "MSH":
             raise ParseError("HL7-E04", "second MSH dans un message", line=number)
 
 

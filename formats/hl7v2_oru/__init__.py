@@ -16,7 +16,7 @@ from formats.hl7v2 import read_message, split_file
 from formats.hl7v2_oru._reading import Reader
 from formats.hl7v2_oru._writing import OPTIONS, render
 
-_BREAK = re.compile(rb"[\r\n\x0b]+")
+_HEADER = re.compile(rb"(?:\A|[\r\n\x0b])(MSH[^\r\n\x0b]*)")
 _READING = {"charset": "cp1252", "unterminated": "hold"}
 
 
@@ -25,7 +25,8 @@ def recognises(head: bytes) -> bool:
     start = head.removeprefix(codecs.BOM_UTF8).lstrip(b"\x0b\r\n\t ")
     if start[:3] not in (b"MSH", b"FHS", b"BHS"):
         return False
-    header = next((line for line in _BREAK.split(start) if line.startswith(b"MSH")), b"")
+    found = _HEADER.search(start)
+    header = found[1] if found else b""
     fields = header.split(header[3:4], 9) if len(header) > 8 else []
     return len(fields) > 8 and fields[8].startswith(b"ORU")
 

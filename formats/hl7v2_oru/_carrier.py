@@ -24,10 +24,13 @@ def is_carrier(fields: Fields, msh: Segment) -> bool:
     return any(_PROFILE in profile for profile in profiles)
 
 
-def flag_test(fields: Fields, msh: Segment) -> Callable[[Segment], bool]:
-    """A test for the OBX that are routing wishes or mail bodies: all but the documents."""
+def flag_test(fields: Fields, msh: Segment) -> Callable[[Segment], bool] | None:
+    """A test for the OBX that are routing wishes or mail bodies: all but the documents.
+
+    None for a message of any other profile, which has no such OBX.
+    """
     if not is_carrier(fields, msh):
-        return lambda obx: False
+        return None
     return lambda obx: value(obx, 2) != "ED" or value(obx, 3).startswith(_MAIL_BODY)
 
 
@@ -37,12 +40,12 @@ def check_actions(fields: Fields, msh: Segment, orders: list[Order]) -> None:
         return
     old = not value(msh, 21).lstrip().startswith("2.1")
     for order in orders:
-        action = fields.text(value(order.orc, 1))
+        action = fields.text(order.orc[1])
         for line in order.lines:
-            if value(line.obx, 2) != "ED":
+            if line.obx[2] != "ED":
                 continue
             if old and action in ("", "SC"):
                 fields.odd("HL7-W21", "ORC-1 absent ou SC : l'action vient de OBX-11", line.number)
-            elif _ACTIONS.get(action) != value(line.obx, 11):
+            elif _ACTIONS.get(action) != line.obx[11]:
                 message = "ORC-1 et OBX-11 se contredisent : nouveau, remplacement ou suppression ?"
                 raise ParseError("HL7-E11", message, line=line.number, column=11)

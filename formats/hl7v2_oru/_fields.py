@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from dlx.contracts import Diagnostic
@@ -16,54 +16,40 @@ from formats.hl7v2 import NULL, Message, Segment, Separators, repetitions, unesc
 RPPS_OID = "1.2.250.1.71.4.2.1"
 INS_OIDS = frozenset(f"1.2.250.1.213.1.4.{n}" for n in (8, 9, 10, 11))
 
+ROLES = ("prescriber", "copy", "treating", "")
+
 _OID = re.compile(r"\d+(?:\.\d+){3,}")
 _T = TypeVar("_T")
 
 
 class _Memory(dict[str, _T]):
-    """What was read from equal fields; forgets everything rather than grow without end."""
+    """What ``read`` makes of a field, read once for equal fields: ``memory[raw]``.
 
-    def keep(self, raw: str, found: _T) -> _T:
+    Forgets everything rather than grow without end, and keeps no field of unusual length.
+    """
+
+    def __init__(self, read: Callable[[str], _T]) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, raw: str) -> _T:
+        found = self._read(raw)
         if len(self) >= 4096:
             self.clear()
-        self[raw] = found
+        if len(raw) <= 512:
+            self[raw] = found
         return found
 
 
-class Vocabulary:
-    """Fields that come back in every message of a laboratory: analytes, units, doctors.
+class Decoder:
+    """Reads fields with the separators and the codec of a message; remembers nothing."""
 
-    One for each set of separators and codec; nothing about patients or their results.
-    """
-
-    def __init__(self) -> None:
-        self.codes: _Memory[tuple[Code, ...]] = _Memory()
-        self.analytes: _Memory[tuple[tuple[Code, ...], str]] = _Memory()
-        self.units: _Memory[tuple[str, Code | None]] = _Memory()
-        self.people: dict[str, _Memory[tuple[Person, ...]]] = {}
-
-
-@lru_cache(maxsize=16)
-def _vocabulary(separators: Separators, codec: str) -> Vocabulary:
-    return Vocabulary()
-
-
-class Fields:
-    """Reads the fields of one message; equal fields (times, people, units) are read once.
-
-    Attributes:
-        diagnostics: grows as oddities are met.
-    """
-
-    def __init__(self, message: Message) -> None:
-        self.separators = message.separators
-        self.diagnostics: list[Diagnostic] = list(message.diagnostics)
-        self._codec = message.codec
-        self._component = message.separators.component
-        self._repetition = message.separators.repetition
-        self._escape = message.separators.escape
-        self._moments: dict[str, Moment | None] = {}
-        self._vocabulary = _vocabulary(message.separators, message.codec)
+    def __init__(self, separators: Separators, codec: str) -> None:
+        self.separators = separators
+        self._codec = codec
+        self._component = separators.component
+        self._repetition = separators.repetition
+        self._escape = separators.escape
 
     def text(self, raw: str) -> str:
         """The decoded text of a field or component; HL7 null says nothing to print."""
@@ -81,7 +67,7 @@ class Fields:
 
     def component(self, raw: str, number: int) -> str:
         """One decoded component (1-based) of the first repetition."""
-        return self.part(self.components(raw), number)
+        return self.part(self.components(raw), number) if raw else ""
 
     def part(self, components: list[str], number: int) -> str:
         """Decode component ``number`` (1-based) of a list, "" when there are fewer."""
@@ -93,56 +79,8 @@ class Fields:
         sub = self.separators.subcomponent
         return [self.text(part) for part in (raw.split(sub) if sub else [raw])]
 
-    def moment(self, raw: str, line: int, column: int) -> Moment | None:
-        """A TS or DTM; None with a diagnostic when it is not a date."""
-        if not raw:
-            return None
-        if raw in self._moments:
-            return self._moments[raw]
-        text = self.component(raw, 1).strip()
-        found = Moment.read(text) if text else None
-        if text and found is None:
-            self.odd("HL7-W13", "date illisible : laissée de côté", line, column)
-        self._moments[raw] = found
-        return found
-
-    def odd(self, code: str, message: str, line: int | None = None, column: int = 0) -> None:
-        """Add a diagnostic."""
-        self.diagnostics.append(
-            Diagnostic(code=code, message=message, line=line, column=column or None)
-        )
-
     def codes(self, raw: str) -> tuple[Code, ...]:
         """The codings of a CE or CWE (first and alternate), each with a code or a text."""
-        memory = self._vocabulary.codes
-        found = memory.get(raw)
-        return memory.keep(raw, self._read_codes(raw)) if found is None else found
-
-    def analyte(self, raw: str) -> tuple[tuple[Code, ...], str]:
-        """OBX-3: its codings and its label, see ``_label``."""
-        memory = self._vocabulary.analytes
-        found = memory.get(raw)
-        if found is None:
-            codes = self.codes(raw)
-            found = memory.keep(raw, (codes, self._label(raw, codes)))
-        return found
-
-    def _label(self, raw: str, codes: tuple[Code, ...]) -> str:
-        """Original text (CWE-9), else the first coding's text, else what there is."""
-        texts = [self.component(raw, 9), *(c.text for c in codes), *(c.code for c in codes)]
-        return next(filter(None, texts), "")
-
-    def unit(self, raw: str) -> tuple[str, Code | None]:
-        """OBX-6: the unit as printed, and its coding when it has a table or a text."""
-        memory = self._vocabulary.units
-        found = memory.get(raw)
-        if found is None:
-            code = next(iter(self.codes(raw)), Code())
-            coded = code if code.system or code.text else None
-            found = memory.keep(raw, (code.text or code.code, coded))
-        return found
-
-    def _read_codes(self, raw: str) -> tuple[Code, ...]:
         c = self.components(raw)
         first = Code(code=self.part(c, 1), text=self.part(c, 2), system=self.part(c, 3))
         if len(c) < 4:
@@ -150,8 +88,21 @@ class Fields:
         second = Code(code=self.part(c, 4), text=self.part(c, 5), system=self.part(c, 6))
         return tuple(code for code in (first, second) if code.code or code.text)
 
+    def analyte(self, raw: str) -> tuple[tuple[Code, ...], str]:
+        """OBX-3: its codings, and its label: original text (CWE-9), else what the codings say."""
+        codes = self.codes(raw)
+        texts = [self.component(raw, 9), *(c.text for c in codes), *(c.code for c in codes)]
+        return codes, next(filter(None, texts), "")
+
+    def unit(self, raw: str) -> tuple[str, Code | None]:
+        """OBX-6: the unit as printed, and its coding when it has a table or a text."""
+        code = next(iter(self.codes(raw)), Code())
+        return code.text or code.code, code if code.system or code.text else None
+
     def entity(self, raw: str) -> tuple[str, str]:
         """Number and issuer of an EI: ``id^namespace^universal id^type``."""
+        if not raw:
+            return "", ""
         c = self.components(raw)
         return self.part(c, 1).strip(), (self.part(c, 2) or self.part(c, 3)).strip()
 
@@ -163,13 +114,6 @@ class Fields:
 
     def people(self, raw: str, role: str) -> tuple[Person, ...]:
         """The people of an XCN field; repetitions with one name are one person's numbers."""
-        if not raw:
-            return ()
-        memory = self._vocabulary.people.setdefault(role, _Memory())
-        found = memory.get(raw)
-        return memory.keep(raw, self._merged(raw, role)) if found is None else found
-
-    def _merged(self, raw: str, role: str) -> tuple[Person, ...]:
         merged: list[Person] = []
         for c in repetitions(raw, self.separators):
             person = self._person(c, role)
@@ -241,3 +185,58 @@ class Fields:
         """What ``read`` makes of every repetition, without None."""
         found = map(read, repetitions(raw, self.separators))
         return tuple(one for one in found if one is not None)
+
+
+class Vocabulary:
+    """Fields that come back in every message of a laboratory: analytes, units, professionals.
+
+    One for each set of separators and codec; nothing about patients or their results.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.codes = _Memory(decoder.codes)
+        self.analytes = _Memory(decoder.analyte)
+        self.units = _Memory(decoder.unit)
+        self.people = {role: _Memory(partial(decoder.people, role=role)) for role in ROLES}
+
+
+@lru_cache(maxsize=16)
+def _vocabulary(separators: Separators, codec: str) -> Vocabulary:
+    return Vocabulary(Decoder(separators, codec))
+
+
+class Fields(Decoder):
+    """Reads the fields of one message; equal fields are read once.
+
+    Attributes:
+        terms: what every message of the laboratory says again, by field as sent.
+        entities: numbers and issuers of this message (EI), by field as sent.
+        diagnostics: grows as oddities are met.
+    """
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message.separators, message.codec)
+        self.diagnostics: list[Diagnostic] = list(message.diagnostics)
+        self.terms = _vocabulary(message.separators, message.codec)
+        self.entities = _Memory(self.terms.decoder.entity)
+        self._moments: dict[str, Moment | None] = {}
+
+    def moment(self, raw: str, line: int, column: int) -> Moment | None:
+        """A TS or DTM; None with a diagnostic when it is not a date."""
+        if not raw:
+            return None
+        if raw in self._moments:
+            return self._moments[raw]
+        text = self.component(raw, 1).strip()
+        found = Moment.read(text) if text else None
+        if text and found is None:
+            self.odd("HL7-W13", "date illisible : laissée de côté", line, column)
+        self._moments[raw] = found
+        return found
+
+    def odd(self, code: str, message: str, line: int | None = None, column: int = 0) -> None:
+        """Add a diagnostic."""
+        self.diagnostics.append(
+            Diagnostic(code=code, message=message, line=line, column=column or None)
+        )

@@ -14,7 +14,10 @@ from formats.hl7v2 import Message, Segment, joined
 
 @dataclass(slots=True)
 class Line:
-    """One OBX and its notes. ``number`` is the 1-based place of the segment in the message."""
+    """One OBX and its notes. ``number`` is the 1-based place of the segment in the message.
+
+    ``obx`` has at least its 17 first fields, empty where the sender stopped before.
+    """
 
     number: int
     obx: Segment
@@ -23,7 +26,10 @@ class Line:
 
 @dataclass(slots=True)
 class Order:
-    """One OBR with what belongs to it."""
+    """One OBR with what belongs to it.
+
+    ``obr`` has at least its 32 first fields and ``orc`` 21, empty where the sender stopped before.
+    """
 
     number: int
     obr: Segment
@@ -48,6 +54,12 @@ class Group:
     stray_results: bool = False
 
 
+def _filled(segment: Segment, last: int) -> Segment:
+    """The segment with empty fields up to number ``last``."""
+    missing = last + 1 - len(segment)
+    return segment + [""] * missing if missing > 0 else segment
+
+
 class Walk:
     """Groups the segments of one message.
 
@@ -56,7 +68,7 @@ class Walk:
         continued: a DSC says that the rest is in another message.
     """
 
-    def __init__(self, message: Message, is_flag: Callable[[Segment], bool]) -> None:
+    def __init__(self, message: Message, is_flag: Callable[[Segment], bool] | None) -> None:
         self.groups: list[Group] = []
         self.head_notes: list[Segment] = []
         self.head_extras: list[Extra] = []
@@ -67,15 +79,9 @@ class Walk:
         self._orc: Segment = []
         self._order: Order | None = None
         self._before: tuple[list[Segment], list[Segment]] = ([], [])  # notes, timings after ORC
-        self._seen: dict[str, int] = {}
-        self._last = ""
+        self._places: list[str] = []
         for number, segment in enumerate(message.segments, start=1):
-            name = segment[0]
-            take = _TAKES.get(name, Walk._extra)
-            take(self, number, segment)
-            if name.strip():
-                self._seen[name] = self._seen.get(name, 0) + 1
-                self._last = name
+            _TAKES.get(segment[0], Walk._extra)(self, number, segment)
 
     def _skip(self, number: int, segment: Segment) -> None:
         pass
@@ -109,20 +115,21 @@ class Walk:
             self._extra(number, segment)
             return
         notes, timings = self._before
-        self._order = Order(number, segment, self._orc, notes=notes, timings=timings)
+        obr, orc = _filled(segment, 32), _filled(self._orc, 21)
+        self._order = Order(number, obr, orc, notes=notes, timings=timings)
         self._orc, self._before = [], ([], [])
         self.groups[-1].orders.append(self._order)
         self._notes = self._order.notes
 
     def _result(self, number: int, segment: Segment) -> None:
-        if self._is_flag(segment):
+        if self._is_flag is not None and self._is_flag(segment):
             self._extra(number, segment)
         elif self._order is None:
             self._extra(number, segment)
             if self.groups:
                 self.groups[-1].stray_results = True
         else:
-            line = Line(number, segment)
+            line = Line(number, _filled(segment, 17))
             self._order.lines.append(line)
             self._notes = line.notes
 
@@ -145,12 +152,26 @@ class Walk:
     def _extra(self, number: int, segment: Segment) -> None:
         if segment[0].strip():
             text = joined(segment, self._message.separators)
-            extra = Extra(place=self._place(), kind=segment[0], text=text)
+            extra = Extra(place=self._place(number), kind=segment[0], text=text)
             (self.groups[-1].extras if self.groups else self.head_extras).append(extra)
 
-    def _place(self) -> str:
+    def _place(self, number: int) -> str:
         """``after OBX 3``: the third OBX of the message, whatever its set id says."""
-        return f"after {self._last} {self._seen[self._last]}" if self._last else "first"
+        if not self._places:
+            self._places = _places(self._message)
+        return self._places[number - 1]
+
+
+def _places(message: Message) -> list[str]:
+    """For each segment, the last one before it that has a name."""
+    seen: dict[str, int] = {}
+    places, last = [], "first"
+    for segment in message.segments:
+        places.append(last)
+        if name := segment[0].strip():
+            seen[name] = seen.get(name, 0) + 1
+            last = f"after {name} {seen[name]}"
+    return places
 
 
 _TAKES: Mapping[str, Callable[[Walk, int, Segment], None]] = {

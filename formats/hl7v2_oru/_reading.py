@@ -89,6 +89,7 @@ class Reader:
         batteries, documents = self._batteries(group, number)
         status = report_status(f, group.orders)
         requesters = self._requesters(group)
+        treating = f.terms.people["treating"]
         return Report(
             number=number,
             issuer=issuer,
@@ -97,8 +98,7 @@ class Reader:
             laboratory=self._laboratory(msh),
             prescriber=requesters[0] if requesters else None,
             copies=self._copies(group, requesters),
-            treating=_first(f.people(value(group.pd1, 4), "treating"))
-            or _first(f.people(value(group.pv1, 7), "treating")),
+            treating=_first(treating[value(group.pd1, 4)] or treating[value(group.pv1, 7)]),
             establishment=self._establishment(group),
             visit=f.component(value(group.pv1, 19), 1) or f.component(value(group.pid, 18), 1),
             ward=" ".join(p for p in f.subs(f.components(value(group.pv1, 3)), 1)[:1] if p),
@@ -121,18 +121,14 @@ class Reader:
     def _key(self, group: Group, msh: Segment) -> tuple[str, str]:
         """Number and issuer: OBR-3, ORC-3; ORC-4 when the orders have different numbers."""
         f = self.fields
-        keys = [f.entity(value(o.obr, 3)) for o in group.orders]
-        keys = [
-            key if key[0] else f.entity(value(o.orc, 3))
-            for key, o in zip(keys, group.orders, strict=True)
-        ]
+        keys = [self._own_key(order) for order in group.orders]
         found = [key for key in keys if key[0]]
         if not found:
             message = "numéro de dossier absent (OBR-3, ORC-3)"
             raise ParseError("HL7-E09", message, line=group.number)
         key = found[0]
         if len(set(found)) > 1:
-            together = {f.entity(value(o.orc, 4)) for o in group.orders}
+            together = {f.entities[order.orc[4]] for order in group.orders}
             if len(together) == 1 and (common := together.pop())[0]:
                 key = common
                 f.odd("HL7-W09", "plusieurs numéros OBR-3 : le numéro commun ORC-4 est retenu")
@@ -140,6 +136,11 @@ class Reader:
                 f.odd("HL7-W09", "plusieurs numéros OBR-3 : le premier est retenu", None, 3)
         own = f.components(value(msh, 4))
         return key[0], key[1] or f.part(own, 1) or f.part(own, 2)
+
+    def _own_key(self, order: Order) -> tuple[str, str]:
+        """Number and issuer of one order: OBR-3, else ORC-3."""
+        found = self.fields.entities[order.obr[3]]
+        return found if found[0] else self.fields.entities[order.orc[3]]
 
     def _laboratory(self, msh: Segment) -> Person:
         c = self.fields.components(value(msh, 4))
@@ -149,25 +150,24 @@ class Reader:
 
     def _requesters(self, group: Group) -> list[Person]:
         """Every prescriber: OBR-16, else ORC-12."""
-        found: dict[Person, None] = {}
-        for order in group.orders:
-            raw = value(order.obr, 16) or value(order.orc, 12)
-            found.update(dict.fromkeys(self.fields.people(raw, "prescriber")))
+        people = self.fields.terms.people["prescriber"]
+        fields = dict.fromkeys(order.obr[16] or order.orc[12] for order in group.orders)
+        found = dict.fromkeys(person for raw in fields for person in people[raw])
         if len(found) > 1:
             self.fields.odd("HL7-W18", "plusieurs prescripteurs : les suivants sont en copie")
         return list(found)
 
     def _copies(self, group: Group, requesters: list[Person]) -> tuple[Person, ...]:
-        found = dict.fromkeys(requesters[1:])
-        for order in group.orders:
-            found.update(dict.fromkeys(self.fields.people(value(order.obr, 28), "copy")))
-        return tuple(found)
+        people = self.fields.terms.people["copy"]
+        fields = dict.fromkeys(order.obr[28] for order in group.orders)
+        copies = (person for raw in fields for person in people[raw])
+        return tuple(dict.fromkeys((*requesters[1:], *copies)))
 
     def _establishment(self, group: Group) -> Person | None:
         """ORC-21, the ordering facility (XON)."""
         f = self.fields
-        for order in group.orders:
-            c = f.components(value(order.orc, 21))
+        for raw in filter(None, (order.orc[21] for order in group.orders)):
+            c = f.components(raw)
             name, number = f.part(c, 1), f.part(c, 10) or f.part(c, 3)
             if name or number:
                 authority, oid = f.authority(c, 6)
@@ -180,7 +180,7 @@ class Reader:
     def _urgent(self, order: Order) -> bool:
         """OBR-5, OBR-27.6 or TQ1-9."""
         f = self.fields
-        said = [f.component(value(order.obr, 5), 1), f.component(value(order.obr, 27), 6)]
+        said = [f.component(order.obr[5], 1), f.component(order.obr[27], 6)]
         said += [f.component(value(timing, 9), 1) for timing in order.timings]
         return any(word.strip().upper() in URGENT for word in said)
 
@@ -193,12 +193,12 @@ class Reader:
 
     def _battery(self, order: Order, number: str, documents: list[Attachment]) -> Battery:
         f, obr = self.fields, order.obr
-        codes = f.codes(value(obr, 4)) or (Code(),)
-        own = f.entity(value(obr, 3))[0] or f.entity(value(order.orc, 3))[0]
+        codes = f.terms.codes[obr[4]] or (Code(),)
+        own = self._own_key(order)[0]
         lines: list[Observation] = []
         notes = list(order.notes)
         for line in order.lines:
-            if value(line.obx, 2) in _DOCUMENTS and self._is_document(line, codes):
+            if line.obx[2] in _DOCUMENTS and self._is_document(line, codes):
                 documents.extend(self._attachments(line))
                 notes += line.notes
             else:
@@ -207,26 +207,26 @@ class Reader:
             code=codes[0],
             alternates=codes[1:],
             number=own if own != number else "",
-            placer_number=f.entity(value(obr, 2))[0] or f.entity(value(order.orc, 2))[0],
-            section=f.text(value(obr, 24)),
-            status=f.text(value(obr, 25)),
+            placer_number=f.entities[obr[2]][0] or f.entities[order.orc[2]][0],
+            section=f.text(obr[24]),
+            status=f.text(obr[25]),
             specimen=self._specimen(order),
             collected=self._collected(order),
-            received=f.moment(value(obr, 14), order.number, 14),
-            resulted=f.moment(value(obr, 22), order.number, 22),
+            received=f.moment(obr[14], order.number, 14),
+            resulted=f.moment(obr[22], order.number, 22),
             comments=f.comments(notes),
             observations=tuple(lines),
             parent=self._parent(obr),
-            validated_by=f.observer(value(obr, 32)),
+            validated_by=f.observer(obr[32]),
         )
 
     def _is_document(self, line: Line, order_codes: tuple[Code, ...]) -> bool:
         """An ED or RP that is the report itself, not the image of one test."""
-        codes = {code.code for code in self.fields.codes(value(line.obx, 3)) if code.code}
+        codes = {code.code for code in self.fields.terms.codes[line.obx[3]] if code.code}
         return bool(codes & DOCUMENT_CODES) or bool(codes & {c.code for c in order_codes})
 
     def _attachments(self, line: Line) -> Iterable[Attachment]:
-        label = self.fields.analyte(value(line.obx, 3))[1]
+        label = self.fields.terms.analytes[line.obx[3]][1]
         for found in self._values.read(line.obx, line.number):
             if isinstance(found, Attachment):
                 yield Attachment(
@@ -237,11 +237,9 @@ class Reader:
                 )
 
     def _observation(self, line: Line) -> Observation:
-        f, obx, text = self.fields, line.obx, self.fields.text
-        if len(obx) < 17:
-            obx = obx + [""] * (17 - len(obx))
-        codes, label = f.analyte(obx[3])
-        unit, unit_code = f.unit(obx[6])
+        f, terms, obx = self.fields, self.fields.terms, line.obx
+        codes, label = terms.analytes[obx[3]]
+        unit, unit_code = terms.units[obx[6]]
         status = _STATUSES.get(obx[11], ResultStatus.UNSTATED)
         values = self._values.read(obx, line.number) if obx[5] else ()
         return Observation(
@@ -251,13 +249,13 @@ class Reader:
             value_type=obx[2],
             unit=unit,
             unit_code=unit_code,
-            reference=text(obx[7]) if obx[7] else "",
+            reference=f.text(obx[7]),
             flags=self._flags(obx[8]) if obx[8] else (),
             status=status,
-            sub_id=text(obx[4]) if obx[4] else "",
-            method=self._method(obx[17]) if len(obx) > 17 else "",
-            moment=f.moment(obx[14], line.number, 14) if obx[14] else None,
-            validated_by=f.people(obx[16], "") if obx[16] else (),
+            sub_id=f.text(obx[4]) if obx[4] else "",
+            method=self._method(obx[17]) if obx[17] else "",
+            moment=f.moment(obx[14], line.number, 14),
+            validated_by=terms.people[""][obx[16]],
             comments=f.comments(line.notes) if line.notes else (),
             is_title=status is ResultStatus.ORDER_ONLY and not values and not unit,
         )
@@ -268,21 +266,21 @@ class Reader:
         return self.fields.each(raw, lambda c: self.fields.part(c, 1) or None)
 
     def _method(self, raw: str) -> str:
-        return next((c.text or c.code for c in self.fields.codes(raw)), "")
+        return next((c.text or c.code for c in self.fields.terms.codes[raw]), "")
 
     def _specimen(self, order: Order) -> str:
         """SPM-4, else OBR-15.1."""
         f = self.fields
         for segment in order.specimens:
-            for code in f.codes(value(segment, 4)):
+            for code in f.terms.codes[value(segment, 4)]:
                 return code.text or code.code
-        subs = f.subs(f.components(value(order.obr, 15)), 1)
+        subs = f.subs(f.components(order.obr[15]), 1)
         return (subs[1] if len(subs) > 1 else "") or subs[0]
 
     def _collected(self, order: Order) -> Moment | None:
         """OBR-7, else SPM-17."""
         f = self.fields
-        found = f.moment(value(order.obr, 7), order.number, 7)
+        found = f.moment(order.obr[7], order.number, 7)
         for segment in order.specimens:
             found = found or f.moment(f.component(value(segment, 17), 1), order.number, 7)
         return found
@@ -290,12 +288,12 @@ class Reader:
     def _parent(self, obr: Segment) -> Parent | None:
         """OBR-26 (code, sub-id and text of the parent result) and OBR-29 (its order)."""
         f = self.fields
-        if not (value(obr, 26) or value(obr, 29)):
+        if not (obr[26] or obr[29]):
             return None
-        c = f.components(value(obr, 26))
+        c = f.components(obr[26])
         subs = [*f.subs(c, 1), "", ""]
         code = Code(code=subs[0], text=subs[1], system=subs[2])
-        placer_filler = f.components(value(obr, 29))
+        placer_filler = f.components(obr[29])
         number = f.subs(placer_filler, 2)[0] or f.subs(placer_filler, 1)[0]
         parent = Parent(
             code=code if code.code or code.text else None,
@@ -312,9 +310,9 @@ def _first(found: Iterable[_T]) -> _T | None:
 
 def _validators(batteries: tuple[Battery, ...]) -> tuple[Person, ...]:
     found: dict[Person, None] = {}
+    last: tuple[Person, ...] = ()
     for battery in batteries:
         found.update(dict.fromkeys(battery.validated_by))
-        last: tuple[Person, ...] = ()
         for line in battery.observations:
             if line.validated_by is not last:  # equal fields give the same object
                 last = line.validated_by

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from dlx.errors import ParseError
 from dlx.report import Attachment, Code, Coded, DateValue, Quantity, Text, Value
-from formats.hl7v2 import NULL, Segment, value
+from formats.hl7v2 import NULL, Segment
 from formats.hl7v2_oru._fields import Fields
 
 _NUMBER = re.compile(
@@ -20,7 +20,10 @@ _ENCODINGS = ("", "a", "base64", "hex")
 
 
 class Values:
-    """Reads OBX-5. ``line`` is the 1-based number of the segment, for messages."""
+    """Reads OBX-5. ``line`` is the 1-based number of the segment, for messages.
+
+    An OBX is as ``_groups.Line`` holds it, with at least its 17 first fields.
+    """
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -31,12 +34,11 @@ class Values:
 
         Raises ParseError HL7-E08 when an embedded document cannot be decoded.
         """
-        raw = value(obx, 5)
+        raw, kind = obx[5], obx[2]
+        if kind == "NM" and raw.replace(".", "", 1).isdecimal():  # nearly always
+            return (Quantity(number=raw),)
         if not raw or raw == NULL:
             return ()
-        kind = obx[2]
-        if kind == "NM" and self._repetition not in raw:
-            return (self._number(raw, line),)
         if kind in ("TX", "FT"):
             return (Text(text=self._fields.lines(raw), formatted=kind == "FT"),)
         if not kind:
@@ -48,8 +50,6 @@ class Values:
         return tuple(read(self, part, line) for part in parts if part and part != NULL)
 
     def _number(self, raw: str, line: int) -> Value:
-        if raw.replace(".", "", 1).isdecimal():  # nearly always
-            return Quantity(number=raw)
         text = self._fields.text(raw).strip()
         found = _NUMBER.fullmatch(text)
         if found is None:

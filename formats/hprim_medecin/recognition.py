@@ -11,6 +11,7 @@ from formats.hprim_medecin.header import aligned
 HEAD_BYTES = 4096
 
 _OTHERS = ("MSH", "FHS", "BHS", "H|", "<", "{", "[", "%PDF", "PK", "%!", "-----BEGIN", "MIME-")
+_OTHER_BYTES = tuple(word.encode() for word in _OTHERS)
 _SANTE = re.compile(r"H[^0-9A-Za-z\s]{5}")
 _TAG = re.compile(r"^\*{3,}(?:LAB|FIN)", re.MULTILINE)
 
@@ -21,6 +22,8 @@ def recognises(data: bytes) -> bool:
     Birth and record date three lines apart are enough; one date alone at its place needs a tag.
     """
     head = data[:HEAD_BYTES]
+    if head.startswith(_OTHER_BYTES):
+        return False
     try:
         text = decoded(_whole_characters(head), "HM-E04").text
     except ParseError:

@@ -35,6 +35,8 @@ _READ = {
 }
 # Sub-fields of P that the report has no word for.
 _PARTS = {3: (2, 3), 5: (2,), 6: (4, 6), 11: (4,), 35: (3, 4)}
+_OTHERS = ("MSH", "FHS", "BHS", "<", "%PDF")
+_OTHER_BYTES = tuple(word.encode() for word in _OTHERS)
 _WORDS = {
     "8.3": "identité à fusionner",
     "8.5": "rang de naissance",
@@ -48,10 +50,12 @@ _WORDS = {
 
 def recognises(data: bytes) -> bool:
     """True when the first lines hold an H segment with five separators and a context."""
+    if data.startswith(_OTHER_BYTES):
+        return False
     try:
         text = decoded(data[: len(data) - len(data) % 2][:4096], "HS-E08").text
         found = _HEAD.match(text)
-        if found is None or text.lstrip().startswith(("MSH", "FHS", "BHS", "<", "%PDF")):
+        if found is None or text.lstrip().startswith(_OTHERS):
             return False
         signs = separators_of(found[1])
     except ParseError:

@@ -1,8 +1,8 @@
-"""Placed pages to PDF bytes: content streams composed here, in a reportlab document.
+"""Placed pages to PDF bytes: content streams composed here, behind a head made by reportlab.
 
-The document is made of reportlab's own objects (``reportlab.pdfbase.pdfdoc``), so that forms,
-images and drawings of reportlab can join it. What never changes (faces) is encoded once and
-copied. Same pages, same bytes: no clock, no random identifier.
+reportlab writes what never changes (header, faces, catalog) once for each set of fonts; the pages
+of a report, its information and the cross-reference table are added here. Same pages, same bytes:
+no clock, no random identifier.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from reportlab.pdfbase import pdfdoc
 
@@ -20,6 +20,7 @@ from formats.pdf._model import HEIGHT, WIDTH, Fill, Page, Run, Style
 
 TITLE = "Compte rendu de biologie médicale"
 _PDF_VERSION = (1, 5)
+_ENTRY = b"%010d 00000 n \n"
 _ESCAPES = ((b"\\", b"\\\\"), (b"(", b"\\("), (b")", b"\\)"))
 
 
@@ -96,6 +97,12 @@ def _font(cut: Cut, style: Style) -> bytes:
     return b"/%s %.4g Tf %s" % (cut.resource.encode(), style.size, style.ink.encode())
 
 
+@lru_cache(maxsize=8192)
+def _moves(x: float, y: float) -> tuple[bytes, bytes]:
+    """From the top left of a line to a run and back; columns and tabular digits repeat them."""
+    return b"%.2f %.2f Td" % (x, -y), b"%.2f %.2f Td" % (-x, y)
+
+
 class _Pen:
     """Writes content streams and remembers the fonts that they need.
 
@@ -138,15 +145,18 @@ class _Pen:
 
     def _written(self, run: Run) -> bytes:
         style = run.style
-        place, back = b"%.2f %.2f Td" % (run.x, -run.y), b"%.2f %.2f Td" % (-run.x, run.y)
+        before, after = _moves(run.x, run.y)
+        if run.text.isascii():  # the codes of ASCII are its own in every everyday cut
+            run.written = b"%s(%s)Tj %s" % (before, _escaped(run.text.encode("ascii")), after)
+            return run.written
         spans = style.face.spans(run.text)
         if len(spans) == 1 and spans[0][0] is style.face.main:
-            run.written = b"%s(%s)Tj %s" % (place, _escaped(spans[0][1]), back)
+            run.written = b"%s(%s)Tj %s" % (before, _escaped(spans[0][1]), after)
             return run.written
         # Other cuts: not kept, because the cuts have to be counted on each sheet.
         self.cuts.update(cut for cut, _ in spans)
         shown = b" ".join(b"%s(%s)Tj" % (_font(cut, style), _escaped(c)) for cut, c in spans)
-        return b"%s %s %s %s" % (place, shown, _font(style.face.main, style), back)
+        return b"%s %s %s %s" % (before, shown, _font(style.face.main, style), after)
 
     def used(self) -> list[Cut]:
         """The cuts to embed, in the order of their names."""
@@ -164,28 +174,83 @@ def document(pages: Sequence[Page], *, laboratory: str, created: str = "") -> by
     """
     pen = _Pen()
     streams = [pen.content(page) for page in pages]
+    static = _static(tuple(pen.used()))
+    info = _information(laboratory, created)
+    # The objects that differ: information, page tree, then each page and its content.
+    first = static.objects + 3
+    kids = b" ".join(b"%d 0 R" % (first + 2 * k) for k in range(len(streams)))
+    objects = [info, b"<< /Type /Pages /Count %d /Kids [%s] >>" % (len(streams), kids)]
+    for number, stream in enumerate(streams, start=1):
+        content = first + 2 * number - 1
+        objects += [_PAGE % (static.objects + 2, static.resources, content), _stream(stream)]
+    return _file(static, objects, hashlib.sha256(b"".join([info, *streams])).hexdigest()[:32])
+
+
+class _Static(NamedTuple):
+    """The head of a file: what is the same in every document with the same fonts.
+
+    Attributes:
+        content: header and objects. table: their lines of the cross-reference table.
+        objects: how many. resources, catalog: numbers of these two.
+    """
+
+    content: bytes
+    table: bytes
+    objects: int
+    resources: int
+    catalog: int
+
+
+@lru_cache(maxsize=64)
+def _static(cuts: tuple[Cut, ...]) -> _Static:
+    """Let reportlab write a document without pages, and keep what comes before its information."""
     pdf = pdfdoc.PDFDocument(
         dummyoutline=1, compression=0, invariant=1, pdfVersion=_PDF_VERSION, lang="fr-FR"
     )
-    _add_fonts(pdf, pen.used())
-    pdf.Reference(pdf.Pages, "pages")
-    for number, stream in enumerate(streams, start=1):
-        pdf.Reference(_Frozen(_stream(stream)), f"content{number}")
-        pdf.addPage(_Frozen(_PAGE, "pages", "resources", f"content{number}"))
-        pdf.updateSignature(hashlib.sha256(stream).digest())
-    pdf.info = _Frozen(_information(laboratory, created))
-    content: bytes = pdf.format()
-    return content
-
-
-def _add_fonts(pdf: pdfdoc.PDFDocument, cuts: Sequence[Cut]) -> None:
-    """Add the fonts that were used, and the resource dictionary that every page shares."""
     for cut in cuts:
         for name, content, named in _font_objects(cut):
             pdf.Reference(_Frozen(content, *named), name)
-    names = [cut.resource for cut in cuts]
-    entries = b" ".join(b"/%s %%d 0 R" % name.encode() for name in names)
-    pdf.Reference(_Frozen(b"<< /Font << %s >> >>" % entries, *names), "resources")
+    entries = b" ".join(b"/%s %%d 0 R" % cut.resource.encode() for cut in cuts)
+    resources = _Frozen(b"<< /Font << %s >> >>" % entries, *(cut.resource for cut in cuts))
+    pdf.Reference(resources, "resources")
+    pdf.Reference(pdf.Outlines, "outlines")
+    # reportlab numbers objects as they are met: catalog, information, page tree.
+    pdf.Reference(pdf.Catalog, "catalog")
+    pdf.Reference(pdf.info, "information")
+    pdf.Reference(pdf.Pages, "pages")
+    whole: bytes = pdf.format()
+    numbers = {name: pair[0] for name, pair in pdf.idToObjectNumberAndVersion.items()}
+    objects = numbers["information"] - 1
+    offsets = sorted((numbers[name], at) for name, at in pdf.idToOffset.items())[:objects]
+    return _Static(
+        content=whole[: pdf.idToOffset["information"]],
+        table=b"".join(_ENTRY % at for _, at in offsets),
+        objects=objects,
+        resources=numbers["resources"],
+        catalog=numbers["catalog"],
+    )
+
+
+def _file(static: _Static, objects: Sequence[bytes], identifier: str) -> bytes:
+    """The static head, the other ``objects``, their table and the trailer (ISO 32000-1, 7.5)."""
+    parts = [static.content]
+    at = len(static.content)
+    table = [static.table]
+    for number, content in enumerate(objects, start=static.objects + 1):
+        whole = b"%d 0 obj\n%s\nendobj\n" % (number, content)
+        table.append(_ENTRY % at)
+        parts.append(whole)
+        at += len(whole)
+    size = static.objects + len(objects) + 1
+    trailer = b"<< /Size %d /Root %d 0 R /Info %d 0 R /ID [<%b> <%b>] >>" % (
+        size,
+        static.catalog,
+        static.objects + 1,
+        *(identifier.encode(),) * 2,
+    )
+    parts.append(b"xref\n0 %d\n0000000000 65535 f \n%s" % (size, b"".join(table)))
+    parts.append(b"trailer\n%s\nstartxref\n%d\n%%%%EOF\n" % (trailer, at))
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from dlx.report import Attachment, Battery, Comment, Observation, Report, Second
+from dlx.report import (
+    Attachment,
+    Battery,
+    Comment,
+    Observation,
+    Report,
+    ResultStatus,
+    Second,
+)
 from formats.pdf._model import (
     BAND,
     BLUE,
@@ -48,6 +56,10 @@ SIZE, SMALL, NOTE = 8.8, 7.4, 7.8
 PITCH, SMALL_PITCH, NOTE_PITCH = 12.2, 9.6, 10.2
 
 
+_PLAIN = (ResultStatus.FINAL, ResultStatus.UNSTATED)
+"""States of which nothing is said."""
+
+
 class _Styles(NamedTuple):
     """The styles of the table."""
 
@@ -73,25 +85,51 @@ class _Terms(NamedTuple):
     Attributes:
         label, others: the runs of a row of one line; no label when one of the texts needs more.
         cells: label, unit and reference for a row of several lines.
+        unknown: characters that no face has.
     """
 
     label: tuple[Run, ...]
     others: tuple[Run, ...]
     cells: tuple[Cell, ...]
+    unknown: frozenset[str]
+
+
+class _Mark(NamedTuple):
+    """What the flags of a result do to its row.
+
+    Attributes:
+        sign: triangles, a star, the letter of the antibiogram, or "".
+        flag: the flag that decided. style: of the value.
+    """
+
+    sign: str
+    flag: str
+    style: Style
+
+
+@lru_cache(maxsize=1024)
+def _mark(flags: tuple[str, ...]) -> _Mark:
+    styles = _styles()
+    abnormal = Observation(flags=flags).abnormal
+    flag = next((flag for flag in flags if flag not in ("", "N", "null", "Null")), "")
+    sign = (SUSCEPTIBILITY.get(flag) or SIGNS.get(flag) or "*") if flag else ""
+    return _Mark(sign, flag, styles.bold if abnormal else styles.text)
 
 
 # Labels, units and references are the laboratory's vocabulary, not a patient's: they are kept.
 @lru_cache(maxsize=4096)
 def _terms(label: str, unit: str, reference: str) -> _Terms:
-    text = _styles().text
+    text, scribe = _styles().text, Scribe()
+    texts = (scribe.remark(label), scribe.exact(unit), scribe.exact(reference))
     cells = tuple(
         Cell(column, text, wrapped(words, text, column.width))
-        for column, words in ((LABEL, label), (UNIT, unit), (REFERENCE, reference))
+        for column, words in zip((LABEL, UNIT, REFERENCE), texts, strict=True)
     )
+    unknown = frozenset(scribe.unknown)
     if any(len(cell.lines) > 1 for cell in cells):
-        return _Terms((), (), cells)
+        return _Terms((), (), cells, unknown)
     runs = [run_in(cell.column, text, cell.lines[0], PITCH) for cell in cells]
-    return _Terms((runs[0],), tuple(run for run in runs[1:] if run.text), cells)
+    return _Terms((runs[0],), tuple(run for run in runs[1:] if run.text), cells, unknown)
 
 
 @lru_cache(maxsize=1024)
@@ -209,29 +247,32 @@ class Results:
         return title + kept(self._row(line, "") + self._below(line, battery))
 
     def _row(self, line: Observation, label: str) -> list[Line]:
-        sign = self._sign(line) if line.flags else ""
-        bold = self.styles.bold if line.abnormal else self.styles.text
-        exact = self.scribe.exact
-        value, earlier = exact(_value_text(line)), self._previous(line) if line.previous else ()
-        terms = _terms(self.scribe.remark(label), exact(line.unit), exact(line.reference))
-        fits = "\n" not in value and bold.width(value) <= VALUE.width
+        styles = self.styles
+        sign, value_style = self._marked(line) if line.flags else ("", styles.text)
+        value = self.scribe.exact(_value_text(line))
+        earlier = self._previous(line) if line.previous else ()
+        terms = _terms(label, line.unit, line.reference)
+        if terms.unknown:
+            self.scribe.unknown |= terms.unknown
+        fits = "\n" not in value and value_style.width(value) <= VALUE.width
         if fits and terms.label and len(earlier) < 2:
-            runs = [
-                *terms.label,
-                *((run_in(FLAG, self.styles.bold, sign, PITCH),) if sign else ()),
-                *((run_in(VALUE, bold, value, PITCH),) if value else ()),
-                *terms.others,
-                *((run_in(PREVIOUS, self.styles.small, earlier[0], PITCH),) if earlier else ()),
-            ]
+            runs = list(terms.label)
+            if sign:
+                runs.append(run_in(FLAG, styles.bold, sign, PITCH))
+            if value:
+                runs.append(run_in(VALUE, value_style, value, PITCH))
+            runs += terms.others
+            if earlier:
+                runs.append(run_in(PREVIOUS, styles.small, earlier[0], PITCH))
             return [Line(PITCH, tuple(runs), HAIRLINE)]
         label_cell, *others = terms.cells
         cells = [label_cell]
         if fits:
-            cells += [Cell(FLAG, self.styles.bold, [sign]), Cell(VALUE, bold, [value])]
-        cells += [*others, Cell(PREVIOUS, self.styles.small, earlier)]
+            cells += [Cell(FLAG, styles.bold, [sign]), Cell(VALUE, value_style, [value])]
+        cells += [*others, Cell(PREVIOUS, styles.small, earlier)]
         if fits:
             return stacked(cells, PITCH, HAIRLINE)
-        return self._long_value(cells, f"{sign} {value}" if sign else value, bold, line)
+        return self._long_value(cells, f"{sign} {value}" if sign else value, value_style, line)
 
     def _long_value(
         self, cells: list[Cell], text: str, bold: Style, line: Observation
@@ -243,17 +284,14 @@ class Results:
         own = Cell(UNDER, bold, wrapped(text, bold, UNDER.width))
         return stacked(cells, PITCH, HAIRLINE) + stacked([own], PITCH)
 
-    def _sign(self, line: Observation) -> str:
-        """The sign of the flags: triangles, a star, or the letter of the antibiogram."""
-        for flag in line.flags:
-            if flag in ("", "N", "null", "Null"):
-                continue
+    def _marked(self, line: Observation) -> tuple[str, Style]:
+        """Sign and style of the value; an antibiogram's letter is not said twice."""
+        sign, flag, value_style = _mark(line.flags)
+        if flag:
             self.flags.add(flag)
-            if flag in SUSCEPTIBILITY:
-                value = _value_text(line).strip()
-                return "" if value == flag else SUSCEPTIBILITY[flag]
-            return SIGNS.get(flag) or "*"
-        return ""
+        if flag in SUSCEPTIBILITY and _value_text(line).strip() == flag:
+            return "", value_style
+        return sign, value_style
 
     def _previous(self, line: Observation) -> Sequence[str]:
         texts = []
@@ -266,7 +304,8 @@ class Results:
     def _below(self, line: Observation, battery: Battery) -> list[Line]:
         second = self._second(line.second) if line.second else []
         small = self.styles.small
-        if notes := self._notes(line, battery):
+        plain = not line.method and line.moment is None and line.status in _PLAIN
+        if not plain and (notes := self._notes(line, battery)):
             if second and small.width(notes) <= LABEL.width - 10:
                 run = Run(UNDER.x, SMALL_PITCH - 2.9, small, notes, LABEL.width)
                 second[0] = second[0]._replace(runs=(run, *second[0].runs))
@@ -315,6 +354,8 @@ def _code(line: Observation) -> str:
 
 def _value_text(line: Observation) -> str:
     """The values as printed, one a line; the state when there is none."""
+    if len(line.values) == 1 and not isinstance(line.values[0], Attachment):
+        return line.values[0].text
     texts = []
     for value in line.values:
         if isinstance(value, Attachment):

@@ -29,17 +29,21 @@ _LINE_END = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 
 
 class Scribe:
-    """Turns the texts of one report into texts that the faces can show; remembers the losses."""
+    """Turns the texts of one report into texts that the faces can show; remembers the losses.
+
+    Attributes:
+        unknown: the characters that were named in full.
+    """
 
     def __init__(self) -> None:
-        self._unknown: set[str] = set()
+        self.unknown: set[str] = set()
 
     def remark(self, text: str) -> str:
         """Return ``text``; a character that no face has is named in full and counted as a loss."""
         if text.isascii() and text.isprintable():
             return text
         kept, unknown = _shown(text)
-        self._unknown |= unknown
+        self.unknown |= unknown
         return kept
 
     def exact(self, text: str) -> str:
@@ -57,11 +61,9 @@ class Scribe:
 
     def losses(self) -> tuple[str, ...]:
         """One sentence when characters had to be named in full, else nothing."""
-        if not self._unknown:
+        if not self.unknown:
             return ()
-        return (
-            f"caractères absents des polices, imprimés par leur code : {_names(self._unknown)}",
-        )
+        return (f"caractères absents des polices, imprimés par leur code : {_names(self.unknown)}",)
 
 
 def _names(characters: Set[str]) -> str:

@@ -208,6 +208,7 @@ class Site:
         self.root = root
         self.peers = peers
         self.dropped: dict[str, bytes] = {}
+        self.status: dict[str, Any] = {}
         self.clinic = re.sub(r"[^A-Za-z0-9]+", "-", f"{root.parent.name}-{root.name}")
         (peers.clinic.root / self.clinic).mkdir()
         self._mails, self._alerts = len(peers.relay.stored), len(peers.alerts.stored)
@@ -254,6 +255,7 @@ class Site:
         self.station.start()
         self.station.wait_quiet(seconds)
         self.station.wait_for(self._all_told, 20)
+        self.status = self.station.ask("status")
         assert self.station.stop() == 0, self.station.tail()
 
     def _all_told(self) -> bool:
@@ -336,7 +338,7 @@ def verdict(site: Site) -> Verdict:
         _taken(found, site, book)
         _ended(found, book)
         _told(found, site, book)
-        _figures(found, book)
+        _figures(found, site, book)
         _at_folders(found, site, book)
         _by_mail(found, site, book)
     finally:
@@ -467,15 +469,24 @@ def _told(found: Verdict, site: Site, book: _Book) -> None:
     found.demand(not untold, f"P3: {len(untold)} notices were never told: {untold}")
 
 
-def _figures(found: Verdict, book: _Book) -> None:
-    """Every counter is what counting gives."""
+def _figures(found: Verdict, site: Site, book: _Book) -> None:
+    """Every counter is what counting gives: in the ledger and in what ``dlx status`` says."""
     counted = Counter(
         (view.row.delivery.state.value, view.row.delivery.channel) for view in book.deliveries
     )
-    states = Counter(row.state for rows in book.intake.values() for row in rows)
-    found.counters_exact = book.counts == dict(counted) and book.received == dict(states)
-    found.demand(book.counts == dict(counted), f"counters: {book.counts} are really {counted}")
-    found.demand(book.received == dict(states), f"counters: {book.received} are really {states}")
+    files = Counter(row.state for rows in book.intake.values() for row in rows)
+    totals = Counter(view.row.delivery.state.value for view in book.deliveries)
+    shown = site.status["intake"]
+    pairs = (
+        ("deliveries", book.counts, dict(counted)),
+        ("files", book.received, dict(files)),
+        ("status", site.status["totals"], dict(totals)),
+        ("received", shown["received"], files["registered"]),
+        ("rejected", shown["rejected"], files["rejected"]),
+    )
+    for name, told, real in pairs:
+        found.counters_exact &= told == real
+        found.demand(told == real, f"counters: {name}: {told} are really {real}")
 
 
 def _at_folders(found: Verdict, site: Site, book: _Book) -> None:
