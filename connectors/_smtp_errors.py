@@ -102,7 +102,7 @@ def _cure(reply: Reply, scope: str) -> str:
         return ""
     if scope == "channel":
         return "vérifier le compte, l'expéditeur et le certificat client du canal"
-    return "vérifier l'adresse du destinataire, puis « dlx resend »"
+    return "corriger l'adresse dans la fiche, puis : dlx reload, dlx replay --report … --apply"
 
 
 def link_failure(peer: str, error: Exception, phase: Phase) -> TemporaryFailure:

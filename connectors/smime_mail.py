@@ -138,7 +138,7 @@ class SmimeMailConnector(Connector):
             raise PermanentFailure(
                 f"« {delivery.address[:80]!r} » n'est pas une adresse de courriel",
                 code="bad-address",
-                cure="corriger to: dans la fiche, puis « dlx resend »",
+                cure="corriger to: dans la fiche, puis : dlx reload, dlx replay --report … --apply",
             )
         now = datetime.now(UTC)
         signer = self._usable_signer(now)

@@ -99,7 +99,8 @@ class SecretFile:
     def read_secret(self) -> bytes:
         """Return the content. Raises PermissionError when others than its owner may read it."""
         mode = self.path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        # systemd shows its credentials as 0440, though nobody else can enter their folder
+        if not self.reference.startswith("cred:") and mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise PermissionError(
                 f"{self.reference} : droits {stat.S_IMODE(mode):04o}, 0600 attendu (chmod 600)"
             )
@@ -141,6 +142,8 @@ class Connector(ABC):
             text in ``delivery.options``. None when a route has nothing to say.
         finds_repeats: True when ``deliver``, called again after a doubt, looks first and never
             leaves a second copy (folders, SFTP); False where nobody can look (mail).
+        gives_receipts: True when proof of delivery may come back later (``receipts``); only then
+            does the lack of it mean anything.
         concurrency: how many deliveries it can usefully carry at once, by default.
     """
 
@@ -148,6 +151,7 @@ class Connector(ABC):
     Settings: ClassVar[type[Any]]
     Address: ClassVar[type[Any] | None] = None
     finds_repeats: ClassVar[bool] = False
+    gives_receipts: ClassVar[bool] = False
     concurrency: ClassVar[int] = 4
 
     @abstractmethod

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import pwd
+import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ log = logging.getLogger("dlx.control")
 Answer: TypeAlias = Any
 Handler: TypeAlias = Callable[["Request"], Awaitable[Answer]]
 
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 MAX_LINE = 64 << 20
 CONNECT_SECONDS = 5.0
 
@@ -70,7 +72,12 @@ def ask(path: Path, verb: str, arguments: Mapping[str, Any], *, seconds: float =
             raise StationDown(str(path)) from error
         line.settimeout(seconds)
         sudo = os.environ.get("SUDO_USER", "")
-        question = {"verb": verb, "arguments": dict(arguments), "sudo_user": sudo}
+        question = {
+            "verb": verb,
+            "arguments": dict(arguments),
+            "sudo_user": sudo,
+            "user": pwd.getpwuid(os.getuid()).pw_name if _known(os.getuid()) else "",
+        }
         try:
             line.sendall(json.dumps(question).encode() + b"\n")
             answer = json.loads(_line(line))
@@ -89,6 +96,14 @@ def ask(path: Path, verb: str, arguments: Mapping[str, Any], *, seconds: float =
             raise ConfigRefused(answer["message"], answer.get("problems", []))
         case _:
             raise StationBusy(answer["message"])
+
+
+def _known(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _line(line: socket.socket) -> bytes:
@@ -127,7 +142,7 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             question = json.loads(await reader.readline())
-            actor = _actor(writer.get_extra_info("socket"), question.get("sudo_user", ""))
+            actor = _actor(writer.get_extra_info("socket"), question)
             answer = await self._answer(
                 Request(verb=question["verb"], arguments=question.get("arguments", {}), actor=actor)
             )
@@ -158,12 +173,24 @@ class ControlServer:
             return {"error": "temporary", "message": f"défaut interne ({type(error).__name__})"}
 
 
-def _actor(peer: socket.socket, sudo_user: str) -> str:
+def _overflow_uid() -> int:
+    """What the kernel says of users outside our namespace (``PrivateUsers=yes`` of the unit)."""
+    try:
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return 65534
+
+
+def _actor(peer: socket.socket, question: Mapping[str, Any]) -> str:
     size = struct.calcsize("3i")
     _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
+    claimed = str(question.get("user", ""))
+    if uid == _overflow_uid() and _NAME.fullmatch(claimed):
+        return f"{claimed} (déclaré)"
     # only root may say on whose behalf it acts
-    return f"{sudo_user} (sudo)" if uid == 0 and sudo_user.isalnum() else name
+    sudo_user = str(question.get("sudo_user", ""))
+    return f"{sudo_user} (sudo)" if uid == 0 and _NAME.fullmatch(sudo_user) else name

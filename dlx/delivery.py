@@ -102,7 +102,6 @@ class NoticeKind(Enum):
     SILENT = "silent"  # accepted but never confirmed
     REJECTED = "rejected"  # a file could not be taken
     UNROUTED = "unrouted"  # a report nobody is to receive, or a prescriber nobody knows
-    IDENTITY = "identity"  # the same number for another patient
     CHANNEL = "channel"  # a way out is down or refuses us
     CERTIFICATE = "certificate"  # expired or about to
     STATION = "station"  # disk, configuration, clock

@@ -41,6 +41,9 @@ class ResultStatus(Enum):
     ORDER_ONLY = "O"
     UNSTATED = ""
 
+    # Identity is enough, and Enum's own hash is a Python call at each look-up in a table.
+    __hash__ = object.__hash__
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:

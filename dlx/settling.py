@@ -40,20 +40,26 @@ async def collect(ledger: Ledger, channel: str, connector: Connector, now: datet
     return count
 
 
-def overdue(tx: Tx, channels: Iterable[ChannelSettings], now: datetime) -> list[str]:
+def overdue(
+    tx: Tx, channels: Iterable[ChannelSettings], proving: frozenset[str], now: datetime
+) -> list[str]:
     """Fail what expired and what was accepted but never confirmed in time; ids of both."""
     moved = store.expire(tx, now)
     for channel in channels:
-        if channel.receipt_within_seconds is not None:
+        if channel.receipt_within_seconds is not None and channel.name in proving:
             before = now - timedelta(seconds=channel.receipt_within_seconds)
             moved += store.silent(tx, channel.name, before, now)
     return moved
 
 
 def late_for_fallback(
-    tx: Tx, profiles: Mapping[str, Profile], now: datetime
+    tx: Tx, profiles: Mapping[str, Profile], proving: frozenset[str], now: datetime
 ) -> list[tuple[str, Fallback]]:
-    """Deliveries nothing proves within the time of their profile's ``if_undelivered``."""
+    """Deliveries nothing proves within the time of their profile's ``if_undelivered``.
+
+    ``proving``: channels that can prove a delivery later; on the others acceptance is the end, and
+    must not bring a second copy.
+    """
     late: list[tuple[str, Fallback]] = []
     for profile in profiles.values():
         rule = profile.fallback
@@ -71,6 +77,8 @@ def late_for_fallback(
         late += [
             (row.delivery.id, rule)
             for row in rows
-            if row.delivery.channel != rule.channel and not row.delivery.options.get("fallback_of")
+            if (row.delivery.state is not State.ACCEPTED or row.delivery.channel in proving)
+            and row.delivery.channel != rule.channel
+            and not row.delivery.options.get("fallback_of")
         ]
     return late

@@ -37,6 +37,7 @@ from dlx.report import Report
 
 MEMORY_BYTES = 768 << 20
 REPORTS_KEPT = 20_000
+BATCH_SECONDS = 90
 
 
 def limit_self(memory_bytes: int = MEMORY_BYTES) -> None:
@@ -166,7 +167,9 @@ def serve(line: socket.socket, formats: Mapping[str, Format]) -> None:
         lengths = blob_sizes(reader.read(4 * count))
         text = reader.read(text_size)
         blobs = [reader.read(length) for length in lengths]
+        signal.alarm(BATCH_SECONDS)  # one that hangs dies by itself, whoever started it
         answer, out = worker.answer(text, blobs)
+        signal.alarm(0)
         line.sendall(b"".join(packed(answer, out)))
 
 

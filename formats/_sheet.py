@@ -6,7 +6,7 @@ continued below, indented; remarks start in column 1. No value is rounded, compu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dlx.moment import Moment
@@ -17,9 +17,11 @@ from dlx.report import (
     DateValue,
     Observation,
     Person,
+    Quantity,
     Report,
     ReportStatus,
     ResultStatus,
+    Second,
     Value,
 )
 
@@ -63,7 +65,6 @@ _SECTIONS = {
     "GE": "Génétique",
     "URN": "Urines",
 }
-_FLAGS = {"N": "", "null": "", "Null": ""}
 _SUSCEPTIBILITY = {
     "S": "Sensible",
     "I": "Intermédiaire",
@@ -71,6 +72,8 @@ _SUSCEPTIBILITY = {
     "MS": "Modérément sensible",
     "VS": "Très sensible",
 }
+# Flags as printed; any other is printed as it is.
+_FLAGS = {"N": "", "null": "", "Null": ""} | {f: f"{f} {w}" for f, w in _SUSCEPTIBILITY.items()}
 
 
 class Line(NamedTuple):
@@ -84,6 +87,9 @@ class Line(NamedTuple):
     text: str
     observation: Observation | None = None
     continues: bool = False
+
+
+_BLANK = Line("")
 
 
 def is_withdrawn(observation: Observation) -> bool:
@@ -100,6 +106,8 @@ def is_antibiogram(battery: Battery, observation: Observation) -> bool:
 
 def value_text(value: Value) -> str:
     """One value as printed; a date in the French form when it is a whole one."""
+    if isinstance(value, Quantity):
+        return value.text
     if isinstance(value, DateValue):
         moment = Moment.read(value.text)
         return moment.french if moment else value.text
@@ -190,32 +198,27 @@ def same_person(one: Person | None, other: Person | None) -> bool:
     return one is not None and other is not None and one.name.upper() == other.name.upper()
 
 
-def results(report: Report, width: int) -> Iterator[Line]:
+def results(report: Report, width: int) -> list[Line]:
     """Chapters, examinations, results and remarks, in the order of the laboratory."""
     section = ""
     signed = report.validated_by
-    for comment in report.patient_comments:
-        yield from _remark(comment, width)
+    lines = _remarks(report.patient_comments, width)
     for battery in report.batteries:
         if battery.section and battery.section != section:
             section = battery.section
-            yield Line("")
-            yield Line(_SECTIONS.get(section, section).upper())
-        yield from _battery_head(battery, width, report)
+            lines += (_BLANK, Line(_SECTIONS.get(section, section).upper()))
+        lines += _battery_head(battery, width, report)
         for observation in battery.observations:
-            yield from observation_lines(observation, width, signed or battery.validated_by)
+            lines += observation_lines(observation, width, signed or battery.validated_by)
     if report.comments:
-        yield Line("")
-    for comment in report.comments:
-        yield from _remark(comment, width)
+        lines.append(_BLANK)
+    return lines + _remarks(report.comments, width)
 
 
-def _battery_head(battery: Battery, width: int, report: Report) -> Iterator[Line]:
+def _battery_head(battery: Battery, width: int, report: Report) -> list[Line]:
     title = battery.code.text or battery.code.code
     only = len(battery.observations) == 1 and battery.observations[0].label == title
-    if title and not only:
-        yield Line("")
-        yield Line(title)
+    lines = [_BLANK, Line(title)] if title and not only else []
     details = []
     if battery.parent and battery.parent.text:
         details.append(f"sur {battery.parent.text}")
@@ -227,28 +230,27 @@ def _battery_head(battery: Battery, width: int, report: Report) -> Iterator[Line
         details.append("validé par " + ", ".join(p.name for p in battery.validated_by))
     if details:
         text = ", ".join(details)
-        yield from _plain(text[0].upper() + text[1:], width)
-    for comment in battery.comments:
-        yield from _remark(comment, width)
+        lines += _plain(text[0].upper() + text[1:], width)
+    return lines + _remarks(battery.comments, width)
 
 
 def observation_lines(
     line: Observation, width: int, signed: tuple[Person, ...] = ()
-) -> Iterator[Line]:
+) -> list[Line]:
     """The lines of one observation; the first one carries it.
 
     ``signed``: who validated the whole report, and is not named again on each line.
     """
     if line.is_title:
-        yield Line("")
-        yield Line(label_of(line), line)
+        lines = [_BLANK, Line(label_of(line), line)]
     elif line.values and not is_withdrawn(line):
-        yield from _result(line, width)
+        lines = _result(line, width)
     else:
         word = _WITHDRAWN.get(line.status) or _WITHOUT_VALUE.get(line.status, "")
-        yield Line(f"{label_of(line):<{LABEL}} {word}".rstrip(), line)
-    if line.comments or line.method or line.previous or line.validated_by:
-        yield from _notes(line, width, signed)
+        lines = [Line(f"{label_of(line):<{LABEL}} {word}".rstrip(), line)]
+    if line.comments or line.method or line.previous or line.validated_by is not signed:
+        lines += _notes(line, width, signed)
+    return lines
 
 
 def label_of(line: Observation) -> str:
@@ -258,86 +260,73 @@ def label_of(line: Observation) -> str:
     return next((code.text or code.code for code in line.codes), "")
 
 
-def _result(line: Observation, width: int) -> Iterator[Line]:
-    texts = [value_text(value) for value in line.values]
-    unit = line.unit or (line.unit_code.text or line.unit_code.code if line.unit_code else "")
-    tail = _tail(line, unit)
-    first = texts[0]
-    label = label_of(line)
-    if len(texts) == 1 and "\n" not in first:
-        row = f"{label:<{LABEL}} {first:>{VALUE}} {tail}".rstrip()
+def unit_of(line: Observation) -> str:
+    """The unit as printed, else what its coding says."""
+    code = line.unit_code
+    return line.unit or (code.text or code.code if code else "")
+
+
+def _result(line: Observation, width: int) -> list[Line]:
+    label, unit = label_of(line), unit_of(line)
+    flags = " ".join([_FLAGS.get(flag, flag) for flag in line.flags])
+    limits = _limits(line)
+    first = value_text(line.values[0])
+    if len(line.values) > 1 or "\n" in first:
+        texts = [value_text(value) for value in line.values]
+        tail = f"{unit:<10} {flags:<3} {limits}".rstrip()
+        lines = _long(label, "\n".join([*texts[:-1], f"{texts[-1]} {tail}"]), line, width)
+    else:
+        row = f"{label:<{LABEL}} {first:>{VALUE}} {unit:<10} {flags:<3} {limits}".rstrip()
         if len(row) <= width:
-            yield Line(row, line)
+            lines = [Line(row, line)]
         elif line.unit or line.reference or len(first) <= VALUE:
             # Value, unit and flag stay together on the line of their label, whatever its length.
-            head = f"{unit:<10} {_flags(line)}".rstrip()
-            yield Line(f"{label:<{LABEL}} {first:>{VALUE}} {head}", line)
-            rest = _limits(line).strip()
-            for text in wrapped(rest, width, " " * LABEL):
-                if text:
-                    yield Line(text, continues=True)
+            head = f"{label:<{LABEL}} {first:>{VALUE}} {f'{unit:<10} {flags}'.rstrip()}"
+            rest = wrapped(limits.strip(), width, " " * LABEL)
+            lines = [Line(head, line), *(Line(text, continues=True) for text in rest if text)]
         else:
-            yield from _long(label, f"{first} {tail}", line, width)
-    else:
-        yield from _long(label, "\n".join([*texts[:-1], f"{texts[-1]} {tail}"]), line, width)
+            lines = _long(label, f"{first} {unit:<10} {flags:<3} {limits}", line, width)
     if line.second:
-        yield Line(_second(line), continues=True)
+        lines.append(Line(_second(line.second), continues=True))
+    return lines
 
 
-def _long(label: str, text: str, line: Observation, width: int) -> Iterator[Line]:
+def _long(label: str, text: str, line: Observation, width: int) -> list[Line]:
     """A textual value of several lines: below its label, in column 1, so that nobody hides it."""
-    yield Line(f"{label} :", line)
-    for part in wrapped(text.rstrip(), width):
-        yield Line(part, continues=True)
-
-
-def _tail(line: Observation, unit: str) -> str:
-    """Unit, flag, reference and status word, in columns."""
-    return f"{unit:<10} {_flags(line):<3} {_limits(line)}".rstrip()
-
-
-def _flags(line: Observation) -> str:
-    return " ".join(_flag(flag) for flag in line.flags)
+    parts = wrapped(text.rstrip(), width)
+    return [Line(f"{label} :", line), *(Line(part, continues=True) for part in parts)]
 
 
 def _limits(line: Observation) -> str:
     reference = f"({line.reference})" if line.reference else ""
-    word = _NOT_YET.get(line.status, "")
+    word = _NOT_YET.get(line.status)
     return f"{reference} [{word}]" if word else reference
 
 
-def _flag(flag: str) -> str:
-    word = _SUSCEPTIBILITY.get(flag)
-    return f"{flag} {word}" if word else _FLAGS.get(flag, flag)
-
-
-def _second(line: Observation) -> str:
-    second = line.second
-    if second is None:
-        return ""
+def _second(second: Second) -> str:
     reference = f"({second.reference})" if second.reference else ""
     return f"{'':<{LABEL}} {second.value.text:>{VALUE}} {second.unit:<10}     {reference}".rstrip()
 
 
-def _notes(line: Observation, width: int, signed: tuple[Person, ...]) -> Iterator[Line]:
-    for comment in line.comments:
-        yield from _remark(comment, width)
+def _notes(line: Observation, width: int, signed: tuple[Person, ...]) -> list[Line]:
+    lines = _remarks(line.comments, width)
     if line.method:
-        yield from _plain(f"Méthode : {line.method}", width)
+        lines += _plain(f"Méthode : {line.method}", width)
     for previous in line.previous:
         when = f" le {previous.moment.french}" if previous.moment else ""
         text = f"Antériorité : {previous.value} {previous.unit}".rstrip() + when
-        yield from _plain(text, width)
+        lines += _plain(text, width)
     if line.validated_by and line.validated_by != signed:
-        yield from _plain("Validé par " + ", ".join(p.name for p in line.validated_by), width)
+        lines += _plain("Validé par " + ", ".join(p.name for p in line.validated_by), width)
+    return lines
 
 
-def _remark(comment: Comment, width: int) -> Iterator[Line]:
-    return _plain(comment.text, width)
+def _remarks(comments: tuple[Comment, ...], width: int) -> list[Line]:
+    return [line for comment in comments for line in _plain(comment.text, width)]
 
 
-def _plain(text: str, width: int) -> Iterator[Line]:
-    return (Line(part) for part in wrapped(text, width))
+def _plain(text: str, width: int) -> list[Line]:
+    return [Line(part) for part in wrapped(text, width)]
 
 
 def squeezed(lines: Iterable[Line]) -> list[Line]:

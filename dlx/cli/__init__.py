@@ -35,6 +35,7 @@ COMMANDS: dict[str, str] = {
     "resend": "dlx.cli.resend:resend",
     "run": "dlx.cli.run:run",
     "status": "dlx.cli.status:status",
+    "test": "dlx.cli.test:test",
     "version": "dlx.cli.version:version",
     "worker": "dlx.cli.run:worker",
 }

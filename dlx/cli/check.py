@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dlx.cli.output import Output
-from dlx.errors import ConfigError, ConfigProblem, DeliveryError
+from dlx.errors import ConfigError, ConfigProblem, DeliveryError, NotFound
 
 if TYPE_CHECKING:
     from dlx.contracts import Connector
@@ -23,10 +22,14 @@ if TYPE_CHECKING:
 @click.option(
     "--connect", is_flag=True, help="Appelle aussi chaque correspondant, sans rien envoyer."
 )
+@click.argument("channels", nargs=-1)
 @click.option("--strict", is_flag=True, help="Sort en 1 s'il y a des avertissements.")
 @click.pass_obj
-def check(out: Output, connect: bool, strict: bool) -> int:
-    """Vérifie toute la configuration : chaque faute, avec son fichier, sa ligne et son remède."""
+def check(out: Output, channels: tuple[str, ...], connect: bool, strict: bool) -> int:
+    """Vérifie toute la configuration : chaque faute, avec son fichier, sa ligne et son remède.
+
+    Avec des noms de canaux, --connect n'appelle que ceux-là.
+    """
     from dlx import daemon
     from dlx.settings import check_routes
 
@@ -44,8 +47,11 @@ def check(out: Output, connect: bool, strict: bool) -> int:
         problems += settings.warnings
         profiles = len(settings.book.profiles)
         connectors = daemon.build_connectors(settings)
+        if unknown := set(channels) - set(connectors):
+            raise NotFound(f"canal {', '.join(sorted(unknown))}")
         problems += check_routes(settings, connectors)
-        unusable = _channels(connectors, connect)
+        chosen = {n: c for n, c in connectors.items() if not channels or n in channels}
+        unusable = _channels(chosen, connect)
     except ConfigError as error:
         problems += error.problems
     problems.sort(key=lambda p: (p.file, p.line, p.column))
@@ -64,12 +70,16 @@ def _channels(connectors: dict[str, Connector], connect: bool) -> list[dict[str,
         for text in connector.check()
     ]
     if connect:
+        import asyncio
+
         broken = {row["channel"] for row in found}
         found += asyncio.run(_probe({n: c for n, c in connectors.items() if n not in broken}))
     return found
 
 
 async def _probe(connectors: dict[str, Connector]) -> list[dict[str, str]]:
+    import asyncio
+
     async def one(name: str, connector: Connector) -> dict[str, str] | None:
         try:
             await connector.probe()

@@ -8,6 +8,7 @@ import click
 
 from dlx.cli.output import Output
 from dlx.errors import NotFound
+from dlx.profiles import Profile
 
 
 @click.group(
@@ -57,16 +58,21 @@ def list_(out: Output) -> None:
 
 
 @profile.command()
-@click.argument("id")
+@click.argument("ids", nargs=-1, required=True)
 @click.pass_obj
-def show(out: Output, id: str) -> None:
-    """Une fiche : comment ce destinataire reçoit, et d'après quelle ligne."""
+def show(out: Output, ids: tuple[str, ...]) -> None:
+    """Des fiches : comment ces destinataires reçoivent, et d'après quelle ligne."""
     from dlx import daemon
 
     settings = daemon.read_settings(daemon.Place(prefix=out.root, folder=out.folder))
-    found = settings.book.profiles.get(id)
-    if found is None:
-        raise NotFound(f"fiche {id} ; voir : dlx profile list")
+    for id in ids:
+        found = settings.book.profiles.get(id)
+        if found is None:
+            raise NotFound(f"fiche {id} ; voir : dlx profile list")
+        _print(out, found)
+
+
+def _print(out: Output, found: Profile) -> None:
     out.line(f"{found.id}  {found.name}  {found.place}")
     out.line(f"  identifiants : {found.rpps} {found.finess} {' '.join(found.lis_codes)}".rstrip())
     out.line(f"  résultats partiels : {found.partial.value}")
@@ -80,11 +86,22 @@ def show(out: Output, id: str) -> None:
 @profile.command()
 @click.option("--id", "id_", default="dr-nouveau", help="Nom court de la fiche.")
 @click.option("--rpps", default="", help="Numéro RPPS.")
+@click.option("--finess", default="", help="Numéro FINESS.")
+@click.option("--adeli", default="", help="Numéro ADELI.")
 @click.option("--lis-code", multiple=True, help="Code donné par le SIL (répétable).")
 @click.option("--via", default="CANAL", help="Canal de diffusion.")
 @click.option("--to", default="", help="Adresse, si le canal en demande une.")
 @click.pass_obj
-def new(out: Output, id_: str, rpps: str, lis_code: tuple[str, ...], via: str, to: str) -> None:
+def new(
+    out: Output,
+    id_: str,
+    rpps: str,
+    finess: str,
+    adeli: str,
+    lis_code: tuple[str, ...],
+    via: str,
+    to: str,
+) -> None:
     """Écrit le modèle d'une fiche, à compléter puis à ranger dans profiles.d/."""
     address = f", to: {to}" if to else ""
     lines = [
@@ -92,6 +109,8 @@ def new(out: Output, id_: str, rpps: str, lis_code: tuple[str, ...], via: str, t
         f"  - id: {id_}",
         "    name: {family: NOM, given: Prénom, title: Dr}",
         *([f"    rpps: {rpps}"] if rpps else []),
+        *([f"    finess: {finess}"] if finess else []),
+        *([f"    adeli: {adeli}"] if adeli else []),
         *([f"    lis_codes: [{', '.join(lis_code)}]"] if lis_code else []),
         "    deliver:",
         f"      - {{via: {via}{address}, formats: pdf}}",

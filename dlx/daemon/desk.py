@@ -279,6 +279,10 @@ class Desk:
         if via:
             rule = self._rule(str(a["to"]), via)
             options = {"channel": via, "address": rule.to, "options": rule.options}
+        channel = self._station.settings.channels.get(via or last.delivery.channel)
+        if channel is None:
+            raise Refused(f"le canal {last.delivery.channel} n'existe plus : choisissez --via")
+        seconds = channel.retry.give_up_seconds
         if a.get("dry_run"):
             return {"would_resend": last.delivery.id, "via": via or last.delivery.channel}
         id = await self._write(
@@ -289,6 +293,7 @@ class Desk:
                 why,
                 now,
                 even_if_delivered=bool(a.get("confirmed")),
+                expires_at=now + timedelta(seconds=seconds),
                 **options,
             )
         )

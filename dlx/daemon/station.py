@@ -35,6 +35,7 @@ from dlx.dispatching import LEASE, Contents, Dispatcher, fall_back, policy_of
 from dlx.errors import ConfigError, StoreError
 from dlx.intake import Intake, Rules, Source
 from dlx.ledger import DoubtPolicy, Ledger, Worker
+from dlx.rehearsing import rehearse
 from dlx.rendering import RenderPool, RenderUnavailable, WorkerCommand
 from dlx.settings import Settings, check_routes, format_problem
 from dlx.settings import load as load_settings
@@ -153,7 +154,12 @@ class Station:
 
     def _open(self) -> None:
         settings = self.settings
-        for folder in (settings.state, settings.state / "keys", settings.state / "archive"):
+        for folder in (
+            settings.state,
+            settings.state / "keys",
+            settings.state / "archive",
+            settings.control_socket.parent,
+        ):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._lock = _only_owner(settings.state / "station.lock")
         self.rooms = spool.Rooms(
@@ -293,6 +299,7 @@ class Station:
             problems = [p for p in check_routes(settings, connectors) if p.severity == "error"]
             if problems:
                 raise ConfigError(tuple(problems))
+            self._refuse_failed_tests(settings)
         except ConfigError as error:
             first = error.problems[0]
             log.error(
@@ -311,6 +318,16 @@ class Station:
             self._notifier.tell("READY=1")
         await self._switch(settings, connectors, actor)
         return settings.hash
+
+    def _refuse_failed_tests(self, settings: Settings) -> None:
+        """``safety.tests: required``: a set whose route tests fail is not put in force."""
+        if not settings.tests_required:
+            return
+        results = rehearse(settings.tests, settings.book, self.clock())
+        failed = [f"{r.place}: {r.name} : {'; '.join(r.problems)}" for r in results if r.problems]
+        if failed:
+            log.error("event=reload_refused tests_failed=%d", len(failed))
+            raise ConfigRefused("des essais de routage échouent, rien n'est changé", failed)
 
     async def _switch(
         self, settings: Settings, connectors: dict[str, Connector], actor: str
@@ -379,6 +396,9 @@ class Station:
             channel_down_seconds=self.settings.alerts.channel_down_seconds,
             stopped=f"channel:{name}" in self.ledger.read(store.stopped),
         )
+
+    def _give_up(self, channel: str) -> float:
+        return self.settings.channels[channel].retry.give_up_seconds
 
     def _fallback(self, recipient: str) -> Fallback | None:
         profile = self.settings.book.profiles.get(recipient)
@@ -538,17 +558,19 @@ class Station:
         channels = tuple(self.settings.channels.values())
         policies = self._policies({n: d.connector for n, d in self.dispatchers.items()})
         profiles = self.settings.book.profiles
+        proving = frozenset(n for n, d in self.dispatchers.items() if d.connector.gives_receipts)
 
         def settle(tx: store.Tx) -> list[str]:
             moved = store.reap(tx, now, policies)
-            failed = settling.overdue(tx, channels, now)
+            failed = settling.overdue(tx, channels, proving, now)
             for id in failed:
                 recipient = store.delivery(tx, id).row.delivery.recipient
                 rule = self._fallback(recipient)
                 if rule is not None:
-                    fall_back(tx, id, rule, now, "non remis")
-            for id, rule in settling.late_for_fallback(tx, profiles, now):
-                fall_back(tx, id, rule, now, "pas de preuve de remise dans le délai")
+                    fall_back(tx, id, rule, now, "non remis", self._give_up(rule.channel))
+            for id, rule in settling.late_for_fallback(tx, profiles, proving, now):
+                why = "pas de preuve de remise dans le délai"
+                fall_back(tx, id, rule, now, why, self._give_up(rule.channel))
             return moved + failed
 
         if await self.ledger.write(settle):

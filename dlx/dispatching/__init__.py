@@ -56,7 +56,9 @@ def policy_of(settings: ChannelSettings, connector: Connector) -> DoubtPolicy:
     return DoubtPolicy(finds_repeats=connector.finds_repeats, max_doubt=settings.max_doubt)
 
 
-def fall_back(tx: Tx, delivery: str, rule: Fallback, now: datetime, why: str) -> str:
+def fall_back(
+    tx: Tx, delivery: str, rule: Fallback, now: datetime, why: str, give_up_seconds: float
+) -> str:
     """Promise the same bytes by the recipient's fallback channel, once; "" when it cannot be.
 
     The new delivery says whose fallback it is, so a repeat of this call after a crash finds it.
@@ -81,6 +83,7 @@ def fall_back(tx: Tx, delivery: str, rule: Fallback, now: datetime, why: str) ->
             channel=rule.channel,
             address=rule.address,
             options={**rule.options, "fallback_of": delivery},
+            expires_at=now + timedelta(seconds=give_up_seconds),
         )
     except Refused:
         return ""  # under way, or a newer version took its place
@@ -116,6 +119,7 @@ class Dispatcher:
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     _broken: BaseException | None = None
     _told_down: bool = False
+    _seen_up: bool = False
 
     def __post_init__(self) -> None:
         first = min(FIRST_PAUSE_SECONDS, self.settings.retry.first_seconds)
@@ -214,7 +218,9 @@ class Dispatcher:
             self.promised(set())  # a notice was opened: people are told now, not at the next look
         if isinstance(outcome, Accepted):
             self.last_success = self.clock()
-        if (isinstance(outcome, Accepted) or intent.answered) and self.pace.succeeded():
+        answers = isinstance(outcome, Accepted) or intent.answered
+        # the first time too: an earlier process may have told that the channel was down
+        if answers and (self.pace.succeeded() or not self._seen_up):
             await self._recovered()
 
     def _settle(self, tx: Tx, claimed: Claimed, outcome: Outcome) -> State:
@@ -223,7 +229,9 @@ class Dispatcher:
         delivery = claimed.delivery
         state = store.finish(tx, delivery.id, delivery.generation, outcome, now)
         rule = self.fallback(delivery.recipient) if state is State.FAILED else None
-        if rule is not None and fall_back(tx, delivery.id, rule, now, "échec définitif"):
+        if rule is not None and fall_back(
+            tx, delivery.id, rule, now, "échec définitif", self.settings.retry.give_up_seconds
+        ):
             self.promised({rule.channel})
         return state
 
@@ -277,7 +285,8 @@ class Dispatcher:
             due = self.pace.failed(now, for_good=isinstance(failure, PermanentFailure))
             await self._down(failure, now)
             if delivery.expires_at is None or due < delivery.expires_at:
-                return Deferred(due_at=due, failure=_failure(failure), result=result)
+                # due at once: only the pause holds it back, and a reload or a restart ends that
+                return Deferred(due_at=now, failure=_failure(failure), result=result)
         again = next_try(
             _retry_policy(self.settings),
             attempts=claimed.tries,
@@ -319,7 +328,7 @@ class Dispatcher:
         log.error("channel=%s event=down code=%s", self.name, failure.code)
 
     async def _recovered(self) -> None:
-        self._told_down = False
+        self._told_down, self._seen_up = False, True
         now = self.clock()
         await self.ledger.write(
             lambda tx: store.clear_notice(

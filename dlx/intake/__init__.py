@@ -408,7 +408,7 @@ class Intake:
             subject=f"intake:{intake}",
             kind=NoticeKind.REJECTED,
             cause=f"{count} message(s) du lot n'ont pas pu être lus : {part.code} {part.message}",
-            command=f"dlx explain {intake}",
+            command="à corriger dans le SIL, qui les produira à nouveau",
         )
         await self.ledger.write(lambda tx: store.open_notice(tx, notice, now))
 

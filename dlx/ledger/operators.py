@@ -190,7 +190,7 @@ def resend(
     _refuse_if_newer(tx, row)
     state = State(row.state)
     if state is State.DELIVERED and not even_if_delivered:
-        raise Refused(f"{row.id} : déjà remis ; confirmez le renvoi")
+        raise Refused(f"{row.id} : déjà remis ; confirmez le renvoi avec --yes")
     if state in (State.WAITING, State.CLAIMED, State.SENDING, State.IN_DOUBT):
         raise Refused(f"{row.id} : encore en cours ({state.value}) ; dlx queue retry {row.id}")
     columns = [column.name for column in delivery.columns]

@@ -274,7 +274,7 @@ class _Decision:
             self.problems.append(Problem(cause=_INCOMPLETE))
         if not self.routes and not self.problems and not self.skipped_partial:
             cause = "aucun destinataire : personne ne recevra ce compte rendu"
-            self.problems.append(Problem(cause=cause, command="dlx explain"))
+            self.problems.append(Problem(cause=cause, command="dlx profile list"))
         within = [p.acknowledge_seconds for p in self.policies if p.acknowledge_seconds is not None]
         return Routing(
             routes=tuple(self.routes.values()),

@@ -93,6 +93,11 @@ class ChannelReader:
         known = self._domains(document, path, common)
         if known is not None:
             self.known[name] = known
+        if common.receipt_within is not None and not connector.gives_receipts:
+            message = (
+                "« receipt_within » : ce type de canal ne rend pas encore de preuve, sans effet"
+            )
+            run.warn(document, (*path, "receipt_within"), "C107", message)
         if settings is not None:
             self.channels[name] = ChannelSettings(
                 name=name,

@@ -362,7 +362,7 @@ class ProfileReader:
                 f"« {to} » n'est pas dans un domaine connu de la liste {known.name}"
                 f" ({len(known.domains)} domaines{dated})"
             )
-            cure = "demandez l'adresse sûre, ou mettez la liste à jour : dlx config lists update"
+            cure = "demandez l'adresse sûre, ou ajoutez le domaine à la liste"
             self.run.add(document, at, "C031", message, cure=cure)
 
     def _fallback(

@@ -65,6 +65,10 @@ class StationReader:
             folder = (pickup.directory.rstrip("/"), pickup.pattern)
             self._unique(folders, folder, (*path, "directory"), "même dossier et même motif")
             self._check_format(path, pickup)
+        if "://" in self.shape.database:
+            message = "PostgreSQL n'est pas encore proposé : la base est un fichier SQLite"
+            cure = "écrivez un chemin, ou retirez cette ligne"
+            self.run.add(self.document, ("database",), "C044", message, cure=cure)
         for retention in ("delivered", "portal", "history_values", "audit"):
             if getattr(self.shape.retention, retention) < _DAY:
                 at = ("retention", retention)

@@ -35,5 +35,4 @@ def format_problem(problem: ConfigProblem) -> str:
     for word, text in (("pour réparer", p.cure), ("contexte", p.context)):
         if text:
             lines.append(f"{margin} = {word} : {text}")
-    lines.append(f"{margin} = aide : dlx help error DLX-{p.code}")
     return "\n".join(lines)

@@ -99,6 +99,10 @@ class Decoder:
         code = next(iter(self.codes(raw)), Code())
         return code.text or code.code, code if code.system or code.text else None
 
+    def flags(self, raw: str) -> tuple[str, ...]:
+        """OBX-8: every flag, in order."""
+        return self.each(raw, lambda c: self.part(c, 1) or None)
+
     def entity(self, raw: str) -> tuple[str, str]:
         """Number and issuer of an EI: ``id^namespace^universal id^type``."""
         if not raw:
@@ -150,6 +154,8 @@ class Decoder:
 
     def observer(self, raw: str) -> tuple[Person, ...]:
         """An NDL (OBR-32): the person stands in the subcomponents of the first component."""
+        if not raw:
+            return ()
         found = []
         for c in repetitions(raw, self.separators):
             subs = [*self.subs(c, 1), *[""] * 9]
@@ -179,7 +185,7 @@ class Decoder:
 
     def comments(self, notes: list[Segment]) -> tuple[Comment, ...]:
         """Every NTE that says something."""
-        return tuple(c for c in map(self.comment, notes) if c is not None)
+        return tuple(c for c in map(self.comment, notes) if c is not None) if notes else ()
 
     def each(self, raw: str, read: Callable[[list[str]], _T | None]) -> tuple[_T, ...]:
         """What ``read`` makes of every repetition, without None."""
@@ -188,7 +194,7 @@ class Decoder:
 
 
 class Vocabulary:
-    """Fields that come back in every message of a laboratory: analytes, units, professionals.
+    """Fields that come back in every message of a laboratory, by field as sent.
 
     One for each set of separators and codec; nothing about patients or their results.
     """
@@ -198,6 +204,7 @@ class Vocabulary:
         self.codes = _Memory(decoder.codes)
         self.analytes = _Memory(decoder.analyte)
         self.units = _Memory(decoder.unit)
+        self.flags = _Memory(decoder.flags)
         self.people = {role: _Memory(partial(decoder.people, role=role)) for role in ROLES}
 
 
@@ -226,8 +233,9 @@ class Fields(Decoder):
         """A TS or DTM; None with a diagnostic when it is not a date."""
         if not raw:
             return None
-        if raw in self._moments:
-            return self._moments[raw]
+        known = self._moments.get(raw)
+        if known is not None or raw in self._moments:
+            return known
         text = self.component(raw, 1).strip()
         found = Moment.read(text) if text else None
         if text and found is None:

@@ -21,7 +21,7 @@ class Line:
 
     number: int
     obx: Segment
-    notes: list[Segment] = field(default_factory=list)
+    notes: list[Segment]
 
 
 @dataclass(slots=True)
@@ -129,9 +129,8 @@ class Walk:
             if self.groups:
                 self.groups[-1].stray_results = True
         else:
-            line = Line(number, _filled(segment, 17))
-            self._order.lines.append(line)
-            self._notes = line.notes
+            self._notes = []
+            self._order.lines.append(Line(number, _filled(segment, 17), self._notes))
 
     def _note(self, number: int, segment: Segment) -> None:
         self._notes.append(segment)

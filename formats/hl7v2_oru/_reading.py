@@ -30,6 +30,7 @@ from formats.hl7v2_oru._values import Values
 DOCUMENT_CODES = frozenset(("11502-2", "11503-0"))  # LOINC: laboratory report, as a whole
 URGENT = frozenset(("S", "A", "STAT", "ASAP", "URG", "U"))
 _STATUSES = {status.value: status for status in ResultStatus}
+_UNSTATED, _ORDER_ONLY = ResultStatus.UNSTATED, ResultStatus.ORDER_ONLY
 _DOCUMENTS = ("ED", "RP")
 _T = TypeVar("_T")
 
@@ -240,7 +241,7 @@ class Reader:
         f, terms, obx = self.fields, self.fields.terms, line.obx
         codes, label = terms.analytes[obx[3]]
         unit, unit_code = terms.units[obx[6]]
-        status = _STATUSES.get(obx[11], ResultStatus.UNSTATED)
+        status = _STATUSES.get(obx[11], _UNSTATED)
         values = self._values.read(obx, line.number) if obx[5] else ()
         return Observation(
             codes=codes,
@@ -250,20 +251,15 @@ class Reader:
             unit=unit,
             unit_code=unit_code,
             reference=f.text(obx[7]),
-            flags=self._flags(obx[8]) if obx[8] else (),
+            flags=terms.flags[obx[8]],
             status=status,
             sub_id=f.text(obx[4]) if obx[4] else "",
             method=self._method(obx[17]) if obx[17] else "",
             moment=f.moment(obx[14], line.number, 14),
             validated_by=terms.people[""][obx[16]],
             comments=f.comments(line.notes) if line.notes else (),
-            is_title=status is ResultStatus.ORDER_ONLY and not values and not unit,
+            is_title=status is _ORDER_ONLY and not values and not unit,
         )
-
-    def _flags(self, raw: str) -> tuple[str, ...]:
-        if len(raw) <= 2 and raw.isalpha():  # H, LL, N: nearly always
-            return (raw,)
-        return self.fields.each(raw, lambda c: self.fields.part(c, 1) or None)
 
     def _method(self, raw: str) -> str:
         return next((c.text or c.code for c in self.fields.terms.codes[raw]), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dlx.report import (
     Attachment,
@@ -20,6 +21,7 @@ _PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _LOOSE = re.compile(r"[+-]?\d[\d \u00a0\u202f]*(?:[.,]\d+)?", re.ASCII)
 _BLANKS = re.compile(r"[ \u00a0\u202f]")
 _FLAGS = ("LL", "HH", "L", "H", "N")
+_SUSCEPTIBILITY = frozenset(("S", "I", "R", "MS", "VS"))
 _NEUTRAL = frozenset(("", "null", "Null"))
 _STATUS = {
     ResultStatus.FINAL: "F",
@@ -52,11 +54,10 @@ def res_line(line: Observation, prefer: str, losses: dict[str, None], *, grown: 
         return ""
     kind, value = _value(line, losses)
     low, high = _bounds(line.reference, losses)
-    unit = line.unit or (line.unit_code.text or line.unit_code.code if line.unit_code else "")
     status = _STATUS.get(line.status, "R")
     fields = (
-        "RES", _sheet.label_of(line), _code(line, prefer, losses), kind, value, unit, low, high,
-        _flag(line.flags, losses), status, *_second(line.second, losses), "",
+        "RES", _sheet.label_of(line), _code(line, prefer, losses), kind, value,
+        _sheet.unit_of(line), low, high, _flag(line.flags, losses), status, *_second(line.second, losses), "",
     )  # fmt: skip
     record = "|".join(fields)
     if record.count("|") == 14 and record.isprintable() and "  " not in record:
@@ -67,10 +68,13 @@ def res_line(line: Observation, prefer: str, losses: dict[str, None], *, grown: 
 def _only_printed(line: Observation, grown: bool) -> str:
     if _sheet.is_withdrawn(line):
         return WITHDRAWN
-    if grown or any(flag in ("S", "I", "R", "MS", "VS") for flag in line.flags):
+    if grown or not _SUSCEPTIBILITY.isdisjoint(line.flags):
         return ANTIBIOGRAM
-    if not line.values or any(isinstance(value, Attachment) for value in line.values):
+    if not line.values:
         return UNCODED
+    for value in line.values:
+        if isinstance(value, Attachment):
+            return UNCODED
     return ""
 
 
@@ -115,12 +119,18 @@ def plain_number(text: str) -> str | None:
 def _bounds(reference: str, losses: dict[str, None]) -> tuple[str, str]:
     if not reference:
         return "", ""
-    pair = bounds(reference)
+    pair = _coded_bounds(reference)
     if pair is None:
         losses[REFERENCE] = None
         return "", ""
-    low, high = pair
-    return plain_number(low) or low, plain_number(high) or high
+    return pair
+
+
+@lru_cache(maxsize=1024)
+def _coded_bounds(reference: str) -> tuple[str, str] | None:
+    """Both bounds as plain numbers where they are; intervals come back in every report."""
+    pair = bounds(reference)
+    return pair and (plain_number(pair[0]) or pair[0], plain_number(pair[1]) or pair[1])
 
 
 def _second(second: Second | None, losses: dict[str, None]) -> tuple[str, str, str, str]:
@@ -133,6 +143,8 @@ def _second(second: Second | None, losses: dict[str, None]) -> tuple[str, str, s
 
 
 def _flag(flags: tuple[str, ...], losses: dict[str, None]) -> str:
+    if len(flags) == 1 and flags[0] in _FLAGS:
+        return flags[0]
     found = next((flag for flag in _FLAGS if flag in flags), "")
     if any(flag != found and flag not in _NEUTRAL for flag in flags):
         losses[FLAG] = None
@@ -142,10 +154,9 @@ def _flag(flags: tuple[str, ...], losses: dict[str, None]) -> str:
 def _code(line: Observation, prefer: str, losses: dict[str, None]) -> str:
     if not line.codes:
         return ""
-    chosen = next(
-        (c for c in line.codes if (c.system == "LN") == (prefer == "loinc") and c.code),
-        line.codes[0],
-    )
     if len(line.codes) > 1:
         losses[CODES] = None
-    return chosen.code
+    for code in line.codes:
+        if (code.system == "LN") == (prefer == "loinc") and code.code:
+            return code.code
+    return line.codes[0].code

@@ -56,7 +56,7 @@ def render(report: Report, to: Person, options: Options) -> Rendition:
     header, more = header_lines(report, to, chosen, losses)
     body = [_sheet.Line(text) for text in _opening(report, to, more)]
     body += _sheet.printed(report, int(chosen["width"]))
-    texts = [_clean(line.text, losses) for line in body]
+    texts = _cleaned([line.text for line in body], losses)
     coded = _coded_lines(report, body, texts, chosen, losses) if chosen["coded"] == "yes" else []
     lines = [*header, "", *texts, *coded, "****FIN****", "****FINFICHIER****"]
     content = _encoded(report, lines, chosen, losses)
@@ -108,6 +108,14 @@ def _opening(report: Report, to: Person, more: list[str]) -> list[str]:
     return [*lines, ""] if lines else []
 
 
+def _cleaned(texts: list[str], losses: dict[str, None]) -> list[str]:
+    """Every text line as ``_clean`` makes it; nearly all reports have nothing to clean."""
+    whole = " ".join(texts)
+    if "|" not in whole and "***" not in whole and whole.isprintable():
+        return [text.rstrip() for text in texts]
+    return [_clean(text, losses) for text in texts]
+
+
 def _clean(text: str, losses: dict[str, None]) -> str:
     """A text line without bar, control character, tag or closing blank."""
     if "|" in text:
@@ -139,16 +147,17 @@ def _coded_lines(
 ) -> list[str]:
     """The part after ``****LAB****``; nothing when there is no result to code."""
     antibiotics = {id(o) for b in report.batteries if b.parent is not None for o in b.observations}
+    prefer = options["code"]
     lines, found, pending = ["****LAB****"], False, ""
-    for line, text in zip(body, texts, strict=True):
+    for (_, observation, continues), text in zip(body, texts, strict=True):
         # A RES comes after the last line of its result: some readers take what follows for remarks.
-        if pending and not (line.continues or (text.startswith("  ") and not line.observation)):
+        if pending and not (continues or (observation is None and text.startswith("  "))):
             lines.append(pending)
             pending = ""
         lines.append(f"TEX|{text}" if text else "TEX")
-        if line.observation is not None:
-            grown = id(line.observation) in antibiotics
-            pending = res_line(line.observation, options["code"], losses, grown=grown)
+        if observation is not None:
+            grown = id(observation) in antibiotics
+            pending = res_line(observation, prefer, losses, grown=grown)
             found = found or bool(pending)
     if pending:
         lines.append(pending)

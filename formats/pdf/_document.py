@@ -8,6 +8,7 @@ no clock, no random identifier.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,6 +22,7 @@ from formats.pdf._model import HEIGHT, WIDTH, Fill, Page, Run, Style
 TITLE = "Compte rendu de biologie médicale"
 _PDF_VERSION = (1, 5)
 _ENTRY = b"%010d 00000 n \n"
+_SPECIAL = re.compile(rb"[()\\]").search
 _ESCAPES = ((b"\\", b"\\\\"), (b"(", b"\\("), (b")", b"\\)"))
 
 
@@ -79,7 +81,7 @@ def _font_objects(cut: Cut) -> tuple[_Object, ...]:
 
 
 def _escaped(content: bytes) -> bytes:
-    if b"(" in content or b")" in content or b"\\" in content:
+    if _SPECIAL(content):
         for sign, escape in _ESCAPES:
             content = content.replace(sign, escape)
     return content
@@ -89,7 +91,7 @@ def _escaped(content: bytes) -> bytes:
 def _box(fill: Fill) -> tuple[bytes, float, bytes]:
     """What a rectangle's operator needs: before its y, its y from the top of the line, after."""
     x, y, width, height, _ = fill
-    return b"%.2f " % x, y + height, b" %.2f %.2f re" % (width, height)
+    return b"%s " % _number(x), y + height, b" %s %s re" % (_number(width), _number(height))
 
 
 @lru_cache(maxsize=1024)
@@ -97,10 +99,24 @@ def _font(cut: Cut, style: Style) -> bytes:
     return b"/%s %.4g Tf %s" % (cut.resource.encode(), style.size, style.ink.encode())
 
 
+def _number(value: float) -> bytes:
+    """A coordinate to a hundredth of a point, in as few characters as possible."""
+    return b"%g" % round(value, 2)
+
+
+@lru_cache(maxsize=256)
+def _down(height: float) -> bytes:
+    return b"0 %s Td" % _number(-height)
+
+
 @lru_cache(maxsize=8192)
-def _moves(x: float, y: float) -> tuple[bytes, bytes]:
-    """From the top left of a line to a run and back; columns and tabular digits repeat them."""
-    return b"%.2f %.2f Td" % (x, -y), b"%.2f %.2f Td" % (-x, y)
+def _around(x: float, y: float) -> tuple[bytes, bytes]:
+    """What goes before and after the codes of a run: from the top left of its line, and back.
+
+    Columns and tabular digits make the same places come back on every sheet.
+    """
+    there = b"%s %s Td(" % (_number(x), _number(-y))
+    return there, b")Tj %s %s Td" % (_number(-x), _number(y))
 
 
 class _Pen:
@@ -118,15 +134,20 @@ class _Pen:
         """The content stream of ``page``, deflated."""
         parts = [*self._fills(page), b"BT"]
         current: Style | None = None
+        height = 0.0
+        bottom = -1.0
         for top, line in page:
-            if not line.runs:
-                continue
-            parts.append(b"1 0 0 1 0 %.2f Tm" % (HEIGHT - top))
+            # From line to line by the height of the last one; afresh where that is not enough.
+            at_bottom = top == bottom
+            parts.append(_down(height) if at_bottom else b"1 0 0 1 0 %.2f Tm" % (HEIGHT - top))
+            height = line.height
+            bottom = top + height
             for run in line.runs:
-                if run.style is not current:
-                    current = run.style
-                    self.styles.add(current)
-                    parts.append(_font(current.face.main, current))
+                style = run.style
+                if style is not current:
+                    current = style
+                    self.styles.add(style)
+                    parts.append(_font(style.face.main, style))
                 parts.append(run.written or self._written(run))
         parts.append(b"ET")
         return zlib.compress(b"\n".join(parts), 1)
@@ -144,19 +165,22 @@ class _Pen:
         return [*parts, b"f"] if parts else parts
 
     def _written(self, run: Run) -> bytes:
-        style = run.style
-        before, after = _moves(run.x, run.y)
-        if run.text.isascii():  # the codes of ASCII are its own in every everyday cut
-            run.written = b"%s(%s)Tj %s" % (before, _escaped(run.text.encode("ascii")), after)
-            return run.written
-        spans = style.face.spans(run.text)
-        if len(spans) == 1 and spans[0][0] is style.face.main:
-            run.written = b"%s(%s)Tj %s" % (before, _escaped(spans[0][1]), after)
+        main = run.style.face.main
+        before, after = _around(run.x, run.y)
+        # The codes of ASCII are its own in every everyday cut.
+        spans = (
+            [(main, run.text.encode("ascii"))]
+            if run.text.isascii()
+            else run.style.face.spans(run.text)
+        )
+        if len(spans) == 1 and spans[0][0] is main:
+            run.written = before + _escaped(spans[0][1]) + after
             return run.written
         # Other cuts: not kept, because the cuts have to be counted on each sheet.
         self.cuts.update(cut for cut, _ in spans)
-        shown = b" ".join(b"%s(%s)Tj" % (_font(cut, style), _escaped(c)) for cut, c in spans)
-        return b"%s %s %s %s" % (before, shown, _font(style.face.main, style), after)
+        parts = [before[:-1]]  # the strings follow each after its font
+        parts += [b"%s(%s)Tj" % (_font(cut, run.style), _escaped(codes)) for cut, codes in spans]
+        return b" ".join([*parts, _font(main, run.style), after[len(b")Tj ") :]])
 
     def used(self) -> list[Cut]:
         """The cuts to embed, in the order of their names."""

@@ -23,6 +23,10 @@ def paginated(
     above: Sequence[Line] = ()
     for line, running in lines:
         if not chain:
+            if not line.keep and y + line.height <= bottom:  # by far the most frequent line
+                pages[-1].append((y, line))
+                y += line.height
+                continue
             above = running
         chain.append(line)
         height += line.height

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from dlx.moment import Moment
 from dlx.report import (
     Attachment,
     Battery,
@@ -44,6 +46,8 @@ from formats.pdf._words import EMPTY, SECTIONS, SIGNS, STATES, SUSCEPTIBILITY
 LABEL = Column(LEFT, 176)
 FLAG = Column(220, 22, right=True)
 VALUE = Column(246, 46, right=True)
+WORD = Column(220, 72, right=True)
+"""A value in words, where there is no sign beside it."""
 UNIT = Column(298, 50)
 REFERENCE = Column(354, 82)
 PREVIOUS = Column(442, RIGHT - 442)
@@ -56,6 +60,10 @@ SIZE, SMALL, NOTE = 8.8, 7.4, 7.8
 PITCH, SMALL_PITCH, NOTE_PITCH = 12.2, 9.6, 10.2
 
 
+_NUMBER = re.compile(r"(?:[<>]=? )?[0-9.,]{1,6}").fullmatch
+"""A number that fits its column."""
+_STRIKING = (ResultStatus.CORRECTED, ResultStatus.WRONG, ResultStatus.DELETED)
+"""States that a reader of an earlier sheet must not miss."""
 _PLAIN = (ResultStatus.FINAL, ResultStatus.UNSTATED)
 """States of which nothing is said."""
 
@@ -66,6 +74,7 @@ class _Styles(NamedTuple):
     text: Style
     bold: Style
     small: Style
+    warning: Style
     note: Style
 
 
@@ -75,6 +84,7 @@ def _styles() -> _Styles:
         style("regular", SIZE),
         style("bold", SIZE),
         style("regular", SMALL, GREY),
+        style("bold", SMALL),
         style("regular", NOTE),
     )
 
@@ -92,6 +102,40 @@ class _Terms(NamedTuple):
     others: tuple[Run, ...]
     cells: tuple[Cell, ...]
     unknown: frozenset[str]
+
+
+@lru_cache(maxsize=1024)
+def _second_terms(unit: str, reference: str) -> tuple[tuple[Cell, ...], tuple[Run, ...] | None]:
+    """Unit and reference of a second value: cells, and runs when each has one line."""
+    small, exact = _styles().small, Scribe().exact
+    cells = tuple(
+        Cell(column, small, wrapped(exact(text), small, column.width))
+        for column, text in ((UNIT, unit), (REFERENCE, reference))
+    )
+    if any(len(cell.lines) > 1 for cell in cells):
+        return cells, None
+    runs = [run_in(cell.column, small, cell.lines[0], SMALL_PITCH) for cell in cells]
+    return cells, tuple(run for run in runs if run.text)
+
+
+@lru_cache(maxsize=4096)
+def _french_date(digits: str) -> str:
+    return Moment(digits).french_date
+
+
+# Numbers come back on every sheet and name nobody; longer values may be words about a patient.
+@lru_cache(maxsize=8192)
+def _number_run(style: Style, value: str, pitch: float) -> Run:
+    return run_in(VALUE, style, value, pitch)
+
+
+def _value_run(style: Style, value: str, pitch: float, column: Column = VALUE) -> Run | None:
+    """``value`` in its column, or None when it does not fit there."""
+    if _NUMBER(value):
+        return _number_run(style, value, pitch)
+    if "\n" in value or style.width(value) > column.width:
+        return None
+    return run_in(column, style, value, pitch)
 
 
 class _Mark(NamedTuple):
@@ -194,11 +238,12 @@ class Results:
             if battery.section != section:
                 section = battery.section
                 if section:
-                    above: tuple[Line, ...] = (head,)
-                    flowing += [(line, above) for line in self._chapter(section)]
+                    flowing += [(line, (head,)) for line in self._chapter(section)]
             title = self._title(battery)
+            if title:
+                flowing += [(line, (head,)) for line in (gap(6, keep=True), *_heading(title))]
             above = (head, *_heading(title, " (suite)")[:2]) if title else (head,)
-            flowing += [(line, above) for line in self._battery(battery, title)]
+            flowing += [(line, above) for line in self._battery(battery)]
         return flowing
 
     def _chapter(self, section: str) -> Sequence[Line]:
@@ -216,10 +261,8 @@ class Results:
         whole = " — ".join(part for part in (title, parent.text if parent else "") if part)
         return self.scribe.remark(whole)
 
-    def _battery(self, battery: Battery, title: str) -> list[Line]:
+    def _battery(self, battery: Battery) -> list[Line]:
         lines: list[Line] = []
-        if title:
-            lines += (gap(6, keep=True), *_heading(title))
         if circumstances := self._circumstances(battery):
             lines += _small_print(circumstances)
         lines += self._remarks(battery.comments, keep_last=bool(battery.observations))
@@ -249,28 +292,33 @@ class Results:
     def _row(self, line: Observation, label: str) -> list[Line]:
         styles = self.styles
         sign, value_style = self._marked(line) if line.flags else ("", styles.text)
-        value = self.scribe.exact(_value_text(line))
+        value = _value_text(line)
+        if _NUMBER(value):
+            run: Run | None = _number_run(value_style, value, PITCH)
+        else:
+            value = self.scribe.exact(value)
+            run = _value_run(value_style, value, PITCH, VALUE if sign else WORD)
         earlier = self._previous(line) if line.previous else ()
         terms = _terms(label, line.unit, line.reference)
         if terms.unknown:
             self.scribe.unknown |= terms.unknown
-        fits = "\n" not in value and value_style.width(value) <= VALUE.width
-        if fits and terms.label and len(earlier) < 2:
+        if run and terms.label and len(earlier) < 2:
             runs = list(terms.label)
             if sign:
                 runs.append(run_in(FLAG, styles.bold, sign, PITCH))
             if value:
-                runs.append(run_in(VALUE, value_style, value, PITCH))
+                runs.append(run)
             runs += terms.others
             if earlier:
                 runs.append(run_in(PREVIOUS, styles.small, earlier[0], PITCH))
             return [Line(PITCH, tuple(runs), HAIRLINE)]
         label_cell, *others = terms.cells
         cells = [label_cell]
-        if fits:
-            cells += [Cell(FLAG, styles.bold, [sign]), Cell(VALUE, value_style, [value])]
+        if run:
+            column = VALUE if sign else WORD
+            cells += [Cell(FLAG, styles.bold, [sign]), Cell(column, value_style, [value])]
         cells += [*others, Cell(PREVIOUS, styles.small, earlier)]
-        if fits:
+        if run:
             return stacked(cells, PITCH, HAIRLINE)
         return self._long_value(cells, f"{sign} {value}" if sign else value, value_style, line)
 
@@ -297,14 +345,16 @@ class Results:
         texts = []
         for earlier in line.previous:
             unit = earlier.unit if earlier.unit != line.unit else ""
-            date = earlier.moment.french_date if earlier.moment else ""
+            date = _french_date(earlier.moment.digits) if earlier.moment else ""
             texts.append("  ".join([part for part in (date, earlier.value, unit) if part]))
-        return wrapped(self.scribe.exact("\n".join(texts)), self.styles.small, PREVIOUS.width)
+        text = texts[0] if len(texts) == 1 else "\n".join(texts)
+        return wrapped(self.scribe.exact(text), self.styles.small, PREVIOUS.width)
 
     def _below(self, line: Observation, battery: Battery) -> list[Line]:
         second = self._second(line.second) if line.second else []
-        small = self.styles.small
-        plain = not line.method and line.moment is None and line.status in _PLAIN
+        small = self.styles.warning if line.status in _STRIKING else self.styles.small
+        known = line.moment in (battery.collected, self.report.collected, None)
+        plain = known and not line.method and line.status in _PLAIN
         if not plain and (notes := self._notes(line, battery)):
             if second and small.width(notes) <= LABEL.width - 10:
                 run = Run(UNDER.x, SMALL_PITCH - 2.9, small, notes, LABEL.width)
@@ -327,11 +377,11 @@ class Results:
     def _second(self, second: Second) -> list[Line]:
         value = self.scribe.exact(second.value.text)
         small = self.styles.small
-        cells = [
-            Cell(column, small, wrapped(self.scribe.exact(text), small, column.width))
-            for column, text in ((UNIT, second.unit), (REFERENCE, second.reference))
-        ]
-        if "\n" not in value and small.width(value) <= VALUE.width:
+        cells, runs = _second_terms(second.unit, second.reference)
+        run = _value_run(small, value, SMALL_PITCH)
+        if run and runs is not None:
+            return [Line(SMALL_PITCH, (run, *runs) if value else runs)]
+        if run:
             return stacked([Cell(VALUE, small, [value]), *cells], SMALL_PITCH)
         own = Cell(UNDER, small, wrapped(value, small, UNDER.width))
         return stacked([own], SMALL_PITCH) + stacked(cells, SMALL_PITCH)

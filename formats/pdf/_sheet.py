@@ -210,7 +210,9 @@ class Sheet:
         # In steps of a tenth of a point, so that few sizes exist.
         size = max(50, min(82, int(FULL.width * 10 / longest))) / 10 if longest else 8.2
         fixed = style("fixed", size)
-        yield from stacked([Cell(FULL, fixed, wrapped(text, fixed, FULL.width))], size * 1.36)
+        yield from stacked(
+            [Cell(FULL, fixed, wrapped(text, fixed, FULL.width))], round(size * 1.36, 1)
+        )
 
     def closing(self, legend: str) -> Iterator[Line]:
         """Report comments, attachments, legend of the signs, validation."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pikepdf
@@ -229,6 +231,24 @@ def test_a_continued_battery_repeats_its_heading_and_the_column_heads() -> None:
     assert "Valeurs de référence" in later
 
 
+def test_a_battery_that_opens_a_page_is_not_said_to_be_continued() -> None:
+    report = replace(report_for(seed=3), batteries=report_for(seed=3).batteries * 12)
+    for page in pages_of(report):
+        texts = [" ".join(run.text for run in line.runs) for _, line in page if line.runs]
+        for text, following in pairwise(texts):
+            assert not text.endswith("(suite)") or following != text.removesuffix(" (suite)")
+
+
+def test_a_corrected_result_is_told_in_bold() -> None:
+    runs = [
+        run
+        for page in pages_of(with_line(status=ResultStatus.CORRECTED))
+        for _, line in page
+        for run in line.runs
+    ]
+    assert next(run for run in runs if run.text == "résultat corrigé").style.face.bold
+
+
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -424,6 +444,56 @@ def test_very_long_names_and_numbers_stay_inside() -> None:
     report = replace(report, patient=patient, number="9" * 90)
     assert_inside(pages_of(report))
 
+
+# --- golden --------------------------------------------------------------------------------------
+# The layout as text, one file a sheet. ``DLX_GOLDEN=1 pytest tests/unit/test_format_pdf.py`` writes
+# them anew, for review as a diff; without it they are only compared.
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "pdf"
+RARE = (
+    Observation(label="Leucocytes", values=(Quantity(number="7.31"),), unit="10⁹/L"),
+    Observation(label="Hématies", values=(Quantity(number="4.55"),), unit="10¹²/L"),
+    Observation(label="Anti-β2-glycoprotéine", values=(Text(text="≤ seuil"),), reference="≤ 5,0"),
+)
+TEXT = "HÉMATOLOGIE\n  Leucocytes .....   7.31 G/L    4.00 - 10.00\n\nBIOCHIMIE\n  Sodium ....  141"
+GOLDEN_CASES = {
+    **SAMPLES,
+    "long": replace(report_for(seed=3), batteries=report_for(seed=3).batteries * 2),
+    "text-only": replace(report_for(seed=1, results=0), text=TEXT),
+    "rare-characters": replace(
+        report_for(seed=4, results=0),
+        patient=replace(report_for(seed=4).patient, used_name="ȘTEFĂNESCU-TEST"),
+        batteries=(Battery(code=Code(text="Numération"), observations=RARE),),
+    ),
+}
+
+
+def dumped(report: Report) -> str:
+    """Every page: tops of its lines, then x, size, weight and text of each run."""
+    rows: list[str] = []
+    for number, page in enumerate(pages_of(report), start=1):
+        rows.append(f"=== page {number}")
+        for top, line in page:
+            fills = f"  [{len(line.fills)} aplats]" if line.fills else ""
+            rows.append(f"{top:6.1f} +{line.height:.1f}{' keep' if line.keep else ''}{fills}")
+            for run in line.runs:
+                weight = "bold" if run.style.face.bold else "mono" if run.style.face.fixed else ""
+                rows.append(
+                    f"    {run.x:6.1f} {run.y:5.1f} {run.style.size:4.1f} {weight:4} {run.text}"
+                )
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("name", GOLDEN_CASES)
+def test_layout_is_the_reviewed_one(name: str) -> None:
+    file, made = GOLDEN / f"{name}.txt", dumped(GOLDEN_CASES[name])
+    if os.environ.get("DLX_GOLDEN"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(made, encoding="utf-8")
+    assert made == file.read_text(encoding="utf-8")
+
+
+# --- any text ------------------------------------------------------------------------------------
 
 _CHARS = st.characters(codec="cp1252", exclude_categories=("Cc",)) | st.sampled_from("ȘŐŁ⁹β✓")
 _TEXTS = st.text(_CHARS | st.sampled_from(" \n-/αβ▲"), max_size=160)
