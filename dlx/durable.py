@@ -105,7 +105,7 @@ def put_new(
     before_rename()
     try:
         rename_new(temporary, path)
-    except FileExistsError:
+    except OSError:
         temporary.unlink()
         raise
 

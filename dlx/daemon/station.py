@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import gc
 import logging
@@ -23,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
+from asyncinotify import Inotify, Mask
 
 from dlx import alerting, registry, settling, spool
 from dlx import ledger as store
@@ -45,7 +47,7 @@ log = logging.getLogger("dlx.daemon")
 SCAN_SECONDS = 5.0
 HEARTBEAT_SECONDS = 10.0
 SETTLE_SECONDS = 5.0
-STOP_SECONDS = 30.0
+STOP_SECONDS = 25.0  # of the 30 that operator-ux §4 gives to the whole stop
 LOW_SPACE_BYTES = 64 << 20
 MARKER_PATIENCE_SECONDS = 900.0
 
@@ -117,6 +119,7 @@ class Station:
     sources: list[Source] = field(default_factory=list)
     dispatchers: dict[str, Dispatcher] = field(default_factory=dict)
     _troubles: dict[str, str] = field(default_factory=dict)
+    _fine: set[str] = field(default_factory=set)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -343,6 +346,10 @@ class Station:
         old, self.settings = self.settings, settings
         self.intake.rules = rules_of(settings, registry.formats())
         self.sources = self._sources(settings)
+        if (watching := self._tasks.pop("watch", None)) is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        self._go("watch", self._watch_loop())
         for name in list(self.dispatchers):
             if settings.channels.get(name) != old.channels.get(name):
                 await self._end_channel(name)
@@ -418,21 +425,17 @@ class Station:
         self._look.set()
 
     async def _watch_loop(self) -> None:
-        """Events only wake the scanner; the listing is the truth."""
-        from watchfiles import awatch
-
+        """Events only wake the scanner; the listing is the truth (a full queue, NFS)."""
         while True:
-            folders = {source.queue.directory for source in self.sources}
             try:
-                async for _ in awatch(
-                    *folders, recursive=False, debounce=50, step=1, stop_event=self._stopping
-                ):
-                    self._look.set()
-                return
-            except (OSError, RuntimeError, ExceptionGroup) as error:
-                # also a name that is not UTF-8: the watcher dies of it, the scanner takes it
+                with Inotify() as events:
+                    for folder in {source.queue.directory for source in self.sources}:
+                        events.add_watch(folder, Mask.MOVED_TO | Mask.CLOSE_WRITE)
+                    self._look.set()  # for what came before the watch
+                    async for _ in events:
+                        self._look.set()
+            except OSError as error:
                 log.warning("event=watch_unavailable error=%s", type(error).__name__)
-                self._look.set()
                 await asyncio.sleep(SCAN_SECONDS)
 
     async def _intake_loop(self) -> None:
@@ -445,7 +448,7 @@ class Station:
                     names = await self._scan(source)
                     batch = self.settings.limits.batch
                     for start in range(0, len(names), batch):
-                        if self._stopping.is_set():
+                        if self._stopping.is_set() or self._no_room:
                             break
                         files = source.queue.claim(names[start : start + batch])
                         took += len(files)
@@ -478,6 +481,9 @@ class Station:
         except RenderUnavailable as error:
             await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
             return None
+        except OSError as error:
+            await self._full_or_raise(error)
+            return None
         await self._trouble_over("render", "moteurs de rendu rétablis")
         return rest
 
@@ -486,8 +492,23 @@ class Station:
         try:
             if rest is not None:
                 await rest
+                await self._trouble_over("write", "écriture rétablie")
         except RenderUnavailable as error:
             await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
+        except OSError as error:
+            await self._full_or_raise(error)
+
+    @property
+    def _no_room(self) -> bool:
+        """True while a batch could not be written: what was taken goes first, nothing new."""
+        return "write" in self._troubles
+
+    async def _full_or_raise(self, error: OSError) -> None:
+        """A full disk is a pause (P10): the files stay in ``claimed/`` and are taken again."""
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        cause = f"plus de place pour écrire ({error.strerror}) : collecte arrêtée"
+        await self._trouble("write", cause)
 
     async def _take_left(self) -> int:
         """Take what lies in ``claimed/``, each file by the rules of its own pickup; how many."""
@@ -503,15 +524,22 @@ class Station:
         batch = self.settings.limits.batch
         for start in range(0, len(files), batch):
             await self._finish(await self._guarded(source, files[start : start + batch]))
+            if self._no_room:
+                return  # one batch is enough to see that there is still no room
 
     async def _rest(self) -> None:
         quick = self.intake.unstable or any(s.queue.ready.rule == "quiet" for s in self.sources)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._look.wait(), 1.0 if quick else SCAN_SECONDS)
-        await self._take_left()
+        if await self._enough_space() and not await self._take_left():
+            await self._trouble_over("write", "rien à écrire")
 
     async def _may_take(self) -> bool:
-        """False while the disk is nearly full: deliveries go on, nothing new is taken."""
+        """True when new files may be claimed."""
+        return await self._enough_space() and not self._no_room
+
+    async def _enough_space(self) -> bool:
+        """False while the disk is nearly full: deliveries go on, no file is taken further."""
         free = min(spool.free_bytes(self.rooms.claimed), spool.free_bytes(self.settings.state))
         if free < LOW_SPACE_BYTES:
             await self._trouble(
@@ -539,8 +567,9 @@ class Station:
         log.error("event=intake_paused cause=%s", what)
 
     async def _trouble_over(self, what: str, reason: str) -> None:
-        if self._troubles.pop(what, None) is None:
+        if self._troubles.pop(what, None) is None and what in self._fine:
             return
+        self._fine.add(what)  # the first time also closes what an earlier run had opened
         now = self.clock()
         await self.ledger.write(
             lambda tx: store.clear_notice(tx, f"station:{what}", NoticeKind.STATION, reason, now)

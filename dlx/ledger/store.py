@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -32,6 +33,7 @@ log = logging.getLogger("dlx.ledger")
 
 BATCH = 512  # works in one commit; bounds how long the first one waits
 FULL_RETRY_SECONDS = 1.0
+SHORT_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class _Writer:
         self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.commits = 0
         self.full = False
+        self._folder = path.parent
         self._ending = threading.Event()
         self._engine = sqlite.engine_of(path, writer=True)
         self._head: journal.Head | None = None
@@ -140,7 +143,7 @@ class _Writer:
                 return
             except (SQLAlchemyError, sqlite.DatabaseError) as error:
                 self._head = None
-                if sqlite.is_full(error):
+                if sqlite.is_full(error) and self._short_of_room():
                     self._tell_full(True)
                     if not self._ending.wait(FULL_RETRY_SECONDS):
                         continue
@@ -148,6 +151,11 @@ class _Writer:
                 for job in jobs:
                     job.error = refusal
                 return
+
+    def _short_of_room(self) -> bool:
+        """True when it is the disk that is full, not a limit set on the store."""
+        figures = os.statvfs(self._folder)
+        return figures.f_bavail * figures.f_frsize < SHORT_BYTES
 
     def _tell_full(self, full: bool) -> None:
         if full != self.full:
@@ -177,7 +185,7 @@ class _Writer:
             try:
                 job.result = job.work(part)
             except BaseException as error:  # belongs to the caller, whatever it is
-                if sqlite.is_full(error):
+                if sqlite.is_full(error) and self._short_of_room():
                     raise
                 job.error = _as_store_error(error)
                 cursor.execute("ROLLBACK TO work")  # raises when the whole transaction is gone

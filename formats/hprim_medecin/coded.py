@@ -57,7 +57,8 @@ def res_line(line: Observation, prefer: str, losses: dict[str, None], *, grown: 
     status = _STATUS.get(line.status, "R")
     fields = (
         "RES", _sheet.label_of(line), _code(line, prefer, losses), kind, value,
-        _sheet.unit_of(line), low, high, _flag(line.flags, losses), status, *_second(line.second, losses), "",
+        _sheet.unit_of(line), low, high, _flag(line.flags, losses), status,
+        *_second(line.second, losses), "",
     )  # fmt: skip
     record = "|".join(fields)
     if record.count("|") == 14 and record.isprintable() and "  " not in record:
@@ -119,7 +120,8 @@ def plain_number(text: str) -> str | None:
 def _bounds(reference: str, losses: dict[str, None]) -> tuple[str, str]:
     if not reference:
         return "", ""
-    pair = _coded_bounds(reference)
+    known = len(reference) <= 64  # anything longer is no interval to remember
+    pair = _coded_bounds(reference) if known else _coded_bounds.__wrapped__(reference)
     if pair is None:
         losses[REFERENCE] = None
         return "", ""

@@ -34,7 +34,17 @@ from formats.pdf._model import (
     style,
     wrapped,
 )
-from formats.pdf._results import FULL
+from formats.pdf._people import (
+    IDENTITIES,
+    INS_KINDS,
+    born,
+    described,
+    full_name,
+    local_number,
+    national_number,
+    validators,
+)
+from formats.pdf._table import FULL
 from formats.pdf._text import Scribe
 
 TITLE = "Compte rendu de biologie médicale"
@@ -50,18 +60,6 @@ _WHICH = Column(_MIDDLE + 36, 135)
 _PAGE = Column(RIGHT - 70, 70, right=True)
 _FOOT_RULE = (Fill(LEFT, 0, RIGHT - LEFT, 0.5, RULE),)
 _SEGMENT = re.compile(r"[A-Z][A-Z0-9]{0,4}")
-
-_SEXES = {"M": "masculin", "F": "féminin", "A": "ambigu", "O": "autre", "U": "", "N": ""}
-_BORN = {"M": "Né le", "F": "Née le"}
-_IDENTITIES = {
-    "VALI": "identité validée",
-    "PROV": "identité provisoire",
-    "DOUB": "identité douteuse",
-    "FILI": "identité fictive",
-    "CACH": "identité cachée",
-}
-# OIDs of the INS authorities (ANS, annex « Prise en charge de l'INS »).
-_INS_KINDS = {"8": "NIR", "9": "NIA", "10": "NIR de test", "11": "NIA de test"}
 
 
 class Sheet:
@@ -95,7 +93,7 @@ class Sheet:
 
     def _laboratory(self) -> tuple[Line, ...]:
         options = self.options
-        finess = _number(self.report.laboratory, "FINESS", "FINEG", "FINEJ")
+        finess = national_number(self.report.laboratory, "FINESS", "FINEG", "FINEJ")
         details = [part.strip() for part in options.get("laboratory.address", "").split(";")]
         details += [f"FINESS {finess}" if finess else "", options.get("accreditation", "")]
         exact = self.scribe.exact
@@ -146,10 +144,10 @@ class Sheet:
         birth = patient.birth_name if patient.used_name != patient.birth_name else ""
         texts = [
             f"Nom de naissance : {birth}" if birth and patient.used_name else "",
-            _birth(patient),
+            born(patient),
             f"Lieu de naissance : {patient.birth_place}" if patient.birth_place else "",
             *self._ins(patient),
-            _local(patient),
+            local_number(patient),
             *patient.address,
             f"{patient.postal_code} {patient.city}".strip(),
             f"Décès : {patient.died.french_date}" if patient.died else "",
@@ -160,13 +158,13 @@ class Sheet:
     def _ins(self, patient: Patient) -> list[str]:
         """The matricule only when it is qualified (ins.md §3: INS and validated identity)."""
         found = next((i for i in patient.identifiers if i.type == "INS"), None)
-        known = _IDENTITIES.get(patient.reliability, "")
+        known = IDENTITIES.get(patient.reliability, "")
         if found is None:
             return [known]
         if patient.reliability != "VALI":
             self.losses.append("matricule INS non imprimé : identité non qualifiée")
             return [f"INS non qualifiée{f' ({known})' if known else ''}"]
-        kind = _INS_KINDS.get(found.oid.rpartition(".")[2], "")
+        kind = INS_KINDS.get(found.oid.rpartition(".")[2], "")
         nature = f" ({kind}), identité qualifiée" if kind else ", identité qualifiée"
         return [f"INS : {found.value}{nature}"]
 
@@ -260,9 +258,8 @@ class Sheet:
     def foot(self, pages: int) -> list[tuple[float, Line]]:
         """Identity, dossier and page number at the bottom of each of ``pages`` pages."""
         identity = self.scribe.exact(full_name(self.report.patient))
-        born = _birth(self.report.patient).split(" · ")[0]
-        if born:
-            identity = f"{identity}, {born[:1].lower()}{born[1:]}"
+        if birth := born(self.report.patient).split(" · ")[0]:
+            identity = f"{identity}, {birth[:1].lower()}{birth[1:]}"
         number = f"Dossier n° {self.scribe.exact(self.report.number)}"
         small = style("regular", 7.8)
         runs = (
@@ -346,46 +343,6 @@ def _kinds(extras: Iterable[Extra]) -> str:
         extra.kind if _SEGMENT.fullmatch(extra.kind) else "sans nom" for extra in extras
     )
     return ", ".join(kinds)
-
-
-def _birth(patient: Patient) -> str:
-    date = patient.birth_date.french_date if patient.birth_date else patient.birth_date_text
-    sex = _SEXES.get(patient.sex.upper(), patient.sex)
-    born = f"{_BORN.get(patient.sex.upper(), 'Né(e) le')} {date}" if date else ""
-    return " · ".join(part for part in (born, f"Sexe : {sex}" if sex else "") if part)
-
-
-def _local(patient: Patient) -> str:
-    number = patient.identifier("PI")
-    return f"N° patient : {number}" if number else ""
-
-
-def full_name(patient: Patient) -> str:
-    """« Mme NOM Prénoms », the used name first."""
-    return " ".join(p for p in (patient.title, patient.family, patient.given_names) if p)
-
-
-def described(person: Person) -> str:
-    """Name and national number."""
-    for kind in ("RPPS", "ADELI", "FINESS", "FINEG"):
-        if number := _number(person, kind):
-            return f"{person.name} ({kind.replace('FINEG', 'FINESS')} {number})".strip()
-    return person.name
-
-
-def validators(report: Report) -> tuple[Person, ...]:
-    """The biologists of the report, of its batteries and of its lines, each once."""
-    groups = [report.validated_by]
-    for battery in report.batteries:
-        groups.append(battery.validated_by)
-        groups += [line.validated_by for line in battery.observations]
-    # Mostly the same object again: comparing that is much cheaper than hashing each.
-    objects = {id(person): person for group in groups for person in group}
-    return tuple(dict.fromkeys(person for person in objects.values() if person.name))
-
-
-def _number(person: Person, *kinds: str) -> str:
-    return next((i.value for i in person.identifiers if i.type in kinds and i.value), "")
 
 
 def _attached(report: Report) -> list[Attachment]:

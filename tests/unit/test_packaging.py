@@ -109,7 +109,7 @@ HEAVY = {
     "rich",
     "sqlalchemy",
     "uvicorn",
-    "watchfiles",
+    "asyncinotify",
     "yaml",
 }
 
