@@ -55,8 +55,8 @@ demo: setup-dev
 bench: setup-dev
 	$(BIN)/python -m bench
 
-golden: setup-dev
-	$(BIN)/python -m tests.golden.make
+golden: setup-dev  ## the layout of the PDF sheet; look at the diff before you commit it
+	DLX_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/test_format_pdf.py
 
 lock:
 	uv pip compile -q requirements-build.in --universal --generate-hashes --python-version 3.11 \

@@ -158,7 +158,7 @@ def _row(
 
 def run(quick: bool) -> list[dict[str, Any]]:
     """Rows of performance.md §5. Raises RuntimeError when an output lacks a text or is too big."""
-    count, rounds = (120, 3) if quick else (500, 6)
+    count, rounds = (120, 6) if quick else (500, 6)
     reports = [report_for(seed=seed) for seed in range(1, count + 1)]
     largest = _check(reports[:5], [_rendered, platypus, _with_paragraphs])
     rows = [

@@ -234,9 +234,7 @@ def _battery_head(battery: Battery, width: int, report: Report) -> list[Line]:
     return lines + _remarks(battery.comments, width)
 
 
-def observation_lines(
-    line: Observation, width: int, signed: tuple[Person, ...] = ()
-) -> list[Line]:
+def observation_lines(line: Observation, width: int, signed: tuple[Person, ...] = ()) -> list[Line]:
     """The lines of one observation; the first one carries it.
 
     ``signed``: who validated the whole report, and is not named again on each line.

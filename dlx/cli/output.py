@@ -65,7 +65,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """A line of data: stdout."""
-        click.echo(_safe(text))
+        click.echo(_safe(text), color=self.color == "always" or None)
 
     def record(self, value: Any) -> None:
         """One JSON object."""

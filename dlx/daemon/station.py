@@ -450,7 +450,7 @@ class Station:
                     for start in range(0, len(names), batch):
                         if self._stopping.is_set() or self._no_room:
                             break
-                        files = source.queue.claim(names[start : start + batch])
+                        files = await self._claim(source, names[start : start + batch])
                         took += len(files)
                         rest = await self._guarded(source, files)
                         if writing is not None:
@@ -473,6 +473,14 @@ class Station:
             return []
         await self._trouble_over(place, "dossier retrouvé")
         return names
+
+    async def _claim(self, source: Source, names: list[str]) -> list[spool.Claimed]:
+        """Claim files; on a full disk none: what was renamed is found in ``claimed/`` later."""
+        try:
+            return source.queue.claim(names)
+        except OSError as error:
+            await self._full_or_raise(error)
+            return []
 
     async def _guarded(self, source: Source, files: list[spool.Claimed]) -> Awaitable[None] | None:
         """Parse a batch; when the render workers cannot be had, the files wait in ``claimed/``."""
@@ -530,7 +538,9 @@ class Station:
     async def _rest(self) -> None:
         quick = self.intake.unstable or any(s.queue.ready.rule == "quiet" for s in self.sources)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._look.wait(), 1.0 if quick else SCAN_SECONDS)
+            # not wait_for: Python 3.11 forgets a cancellation that comes together with the event
+            async with asyncio.timeout(1.0 if quick else SCAN_SECONDS):
+                await self._look.wait()
         if await self._enough_space() and not await self._take_left():
             await self._trouble_over("write", "rien à écrire")
 
@@ -552,7 +562,10 @@ class Station:
     @property
     def intake_paused(self) -> str:
         """What keeps files from being taken, or ""."""
-        return " ; ".join(self._troubles.values())
+        causes = list(self._troubles.values())
+        if self.ledger.full:
+            causes.append("disque plein : la base attend de la place pour écrire")
+        return " ; ".join(causes)
 
     async def _trouble(self, what: str, cause: str) -> None:
         known = what in self._troubles
@@ -618,7 +631,9 @@ class Station:
                 self.ledger, self.settings.alerts, self.settings.laboratory.name, now
             )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tell.wait(), 30.0)
+                # not wait_for, see _rest
+                async with asyncio.timeout(30.0):
+                    await self._tell.wait()
             await asyncio.sleep(1.0)  # what happens together is told together
 
     _certificates_seen: datetime | None = None

@@ -196,7 +196,9 @@ class Dispatcher:
             # past it, one attempt is under way and its end wakes us
             wait = min(wait, (self.pace.paused_until - now).total_seconds() + 0.001)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), wait)
+            # not wait_for: Python 3.11 forgets a cancellation that comes together with the event
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
 
     # --- one attempt ---------------------------------------------------------------------------
 

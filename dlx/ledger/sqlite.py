@@ -94,7 +94,7 @@ def engine_of(path: Path, *, writer: bool, create: bool = False) -> Engine:
 def is_full(error: BaseException) -> bool:
     """True when an error of the driver, or one that SQLAlchemy made of it, says « disk full »."""
     origin = getattr(error, "orig", None) or error
-    return getattr(origin, "sqlite_errorcode", None) == pysqlite3.SQLITE_FULL
+    return bool(getattr(origin, "sqlite_errorcode", None) == pysqlite3.SQLITE_FULL)
 
 
 def insert_new(table: Table) -> Insert:

@@ -87,13 +87,22 @@ def _layout(command: str) -> str:
     return " " * int(digits or 1) if word == "sk" else ""
 
 
-@lru_cache(maxsize=16)
 def _translation(separators: Separators) -> dict[int, str]:
     e = separators.escape
     table = {n: f"{e}X{n:02X}{e}" for n in (*range(32), 127)}
     table[ord("\n")] = f"{e}.br{e}"
     names = zip("FSRET", separators.field + separators.encoding[:4], strict=True)
     return table | {ord(character): f"{e}{name}{e}" for name, character in names}
+
+
+@lru_cache(maxsize=16)
+def _writing(separators: Separators) -> tuple[re.Pattern[str], dict[int, str]]:
+    """What finds a character to escape, and how each is written."""
+    table = _translation(separators)
+    return re.compile(f"[{re.escape(''.join(map(chr, table)))}]"), table
+
+
+_STANDARD_WRITING = _writing(STANDARD)
 
 
 def escaped(text: str, separators: Separators = STANDARD) -> str:
@@ -104,4 +113,5 @@ def escaped(text: str, separators: Separators = STANDARD) -> str:
     if text == NULL:
         e = separators.escape
         return f"{e}X2222{e}"
-    return text.translate(_translation(separators))
+    special, table = _STANDARD_WRITING if separators is STANDARD else _writing(separators)
+    return text.translate(table) if special.search(text) else text

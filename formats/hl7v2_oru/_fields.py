@@ -116,6 +116,13 @@ class Decoder:
         name, oid = subs[0], subs[1] if len(subs) > 1 else ""
         return ("", name) if not oid and _OID.fullmatch(name) else (name, oid)
 
+    def laboratory(self, raw: str) -> Person:
+        """MSH-4, an HD: name, then number and its type."""
+        c = self.components(raw)
+        number = self.part(c, 2)
+        own = (Identifier(value=number, type=self.part(c, 3)),) if number else ()
+        return Person(identifiers=own, organisation=self.part(c, 1), role="laboratory")
+
     def people(self, raw: str, role: str) -> tuple[Person, ...]:
         """The people of an XCN field; repetitions with one name are one person's numbers."""
         merged: list[Person] = []
@@ -205,6 +212,7 @@ class Vocabulary:
         self.analytes = _Memory(decoder.analyte)
         self.units = _Memory(decoder.unit)
         self.flags = _Memory(decoder.flags)
+        self.laboratories = _Memory(decoder.laboratory)
         self.people = {role: _Memory(partial(decoder.people, role=role)) for role in ROLES}
 
 

@@ -93,13 +93,14 @@ def losses_between(sent: Report, back: Report) -> tuple[str, ...]:
 
 def check_essentials(sent: Report, back: Report) -> None:
     """Raise RenderError HL7-R03 when what must never change has changed."""
+    lines, lines_back = _essence(sent), _essence(back)
     same = {
         "le numéro de dossier": sent.number == back.number,
         "le statut": sent.status is back.status and sent.test == back.test,
         "l'identité du patient": all(
             getattr(sent.patient, name) == getattr(back.patient, name) for name in _IDENTITY
         ),
-        "une valeur": _essence(sent) == _essence(back)[: len(_essence(sent))],
+        "une valeur": lines == lines_back[: len(lines)],
         "un document joint": _documents(sent) == _documents(back),
     }
     for what, kept in same.items():
@@ -113,15 +114,15 @@ def _essence(report: Report) -> list[tuple[object, ...]]:
     A line that is only a document may become a document of the report: see ``_documents``.
     """
     return [
-        (_printed(line), line.unit, line.reference, tuple(f for f in line.flags if f))
+        (_printed(line), line.unit, line.reference, [f for f in line.flags if f])
         for line in report.observations()
-        if not line.values or not all(isinstance(v, Attachment) for v in line.values)
+        if {type(v) for v in line.values} != {Attachment}
     ]
 
 
-def _printed(line: Observation) -> tuple[str, ...]:
-    texts = (v.reference if isinstance(v, Attachment) else v.text for v in line.values)
-    return tuple(text for text in texts if text)
+def _printed(line: Observation) -> list[str]:
+    texts = [v.reference if isinstance(v, Attachment) else v.text for v in line.values]
+    return [text for text in texts if text]
 
 
 def _documents(report: Report) -> list[tuple[bytes, str]]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from dlx.moment import Moment
 from dlx.report import Code, Comment, Identifier, Person
 from formats.hl7v2 import escaped
 
+# Whatever ``escaped`` may change, but for the component separator.
+_TO_ESCAPE = re.compile(r'[\x00-\x1f\x7f|~\\&"]')
+
 DOCUMENT = Code(code="11502-2", text="Compte rendu d'examens biologiques", system="LN")
 
 
 def segment(name: str, fields: Mapping[int, str]) -> str:
     """One segment (not MSH) from its fields by number, trailing empty ones left out."""
-    last = max((number for number, text in fields.items() if text), default=0)
-    return "|".join([name, *(fields.get(number, "") for number in range(1, last + 1))])
+    parts = [name] + [""] * max(fields)
+    for number, text in fields.items():
+        parts[number] = text
+    return "|".join(parts).rstrip("|")
 
 
 def components(*texts: str) -> str:
     """Escaped components, trailing empty ones left out."""
-    return "^".join(map(escaped, texts)).rstrip("^")
+    whole = "^".join(texts)
+    if _TO_ESCAPE.search(whole) or whole.count("^") >= len(texts):
+        whole = "^".join(map(escaped, texts))
+    return whole.rstrip("^")
 
 
 def time_field(moment: Moment | None) -> str:
@@ -34,10 +43,13 @@ def code_field(*codes: Code) -> str:
 
 def identifier_field(own: Identifier) -> str:
     """A CX: ``value^^^authority&oid&ISO^type``."""
-    return "^".join([escaped(own.value), "", "", _authority(own), escaped(own.type)]).rstrip("^")
+    return "^".join([escaped(own.value), "", "", authority_part(own), escaped(own.type)]).rstrip(
+        "^"
+    )
 
 
-def _authority(own: Identifier) -> str:
+def authority_part(own: Identifier) -> str:
+    """An HD as subcomponents: name, OID."""
     name = escaped(own.authority)
     return f"{name}&{escaped(own.oid)}&ISO" if own.oid else name
 
@@ -51,7 +63,7 @@ def _person(person: Person) -> Iterable[str]:
     family = escaped(person.family or person.organisation)
     named = [family, escaped(person.given), "", "", escaped(person.title), "", ""]
     for own in person.identifiers or (Identifier(value=""),):
-        parts = [escaped(own.value), *named, _authority(own), "", "", "", escaped(own.type)]
+        parts = [escaped(own.value), *named, authority_part(own), "", "", "", escaped(own.type)]
         yield "^".join(parts).rstrip("^")
 
 

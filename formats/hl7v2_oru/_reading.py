@@ -96,7 +96,7 @@ class Reader:
             issuer=issuer,
             status=status,
             patient=read_patient(f, group),
-            laboratory=self._laboratory(msh),
+            laboratory=f.terms.laboratories[value(msh, 4)],
             prescriber=requesters[0] if requesters else None,
             copies=self._copies(group, requesters),
             treating=_first(treating[value(group.pd1, 4)] or treating[value(group.pv1, 7)]),
@@ -143,12 +143,6 @@ class Reader:
         found = self.fields.entities[order.obr[3]]
         return found if found[0] else self.fields.entities[order.orc[3]]
 
-    def _laboratory(self, msh: Segment) -> Person:
-        c = self.fields.components(value(msh, 4))
-        part = self.fields.part
-        own = Identifier(value=part(c, 2), type=part(c, 3)) if part(c, 2) else None
-        return Person(identifiers=(own,) if own else (), organisation=part(c, 1), role="laboratory")
-
     def _requesters(self, group: Group) -> list[Person]:
         """Every prescriber: OBR-16, else ORC-12."""
         people = self.fields.terms.people["prescriber"]
@@ -181,6 +175,8 @@ class Reader:
     def _urgent(self, order: Order) -> bool:
         """OBR-5, OBR-27.6 or TQ1-9."""
         f = self.fields
+        if not (order.obr[5] or order.obr[27] or order.timings):
+            return False
         said = [f.component(order.obr[5], 1), f.component(order.obr[27], 6)]
         said += [f.component(value(timing, 9), 1) for timing in order.timings]
         return any(word.strip().upper() in URGENT for word in said)

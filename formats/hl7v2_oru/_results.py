@@ -21,7 +21,6 @@ from formats.hl7v2_oru._parts import (
     DOCUMENT,
     code_field,
     components,
-    people_field,
     segment,
     time_field,
 )
@@ -37,25 +36,32 @@ _DOCUMENT_STATUS = {
 }
 
 
-def result_line(rank: int, line: Observation, status: ReportStatus, version: str) -> str:
-    """One line of a report as an OBX."""
+def result_line(
+    rank: int, line: Observation, observer: str, status: ReportStatus, version: str
+) -> str:
+    """One line of a report as an OBX. ``observer``: its OBX-16, as an XCN."""
     kind = _type(line, version)
-    unit = line.unit_code or Code(code=line.unit)
-    fields = {
-        1: str(rank),
-        2: escaped(kind),
-        3: _what(line),
-        4: escaped(line.sub_id),
-        5: "~".join(_value(v, kind) for v in line.values),
-        6: code_field(unit),
-        7: escaped(line.reference),
-        8: "~".join(escaped(flag) for flag in line.flags if flag),
-        11: line.status.value or _status(line, status),
-        14: time_field(line.moment),
-        16: people_field(line.validated_by),
-        17: f"^{escaped(line.method)}" if line.method else "",
-    }
-    return segment("OBX", fields)
+    fields = (
+        "OBX",
+        str(rank),
+        escaped(kind),
+        _what(line),
+        escaped(line.sub_id),
+        "~".join([_value(v, kind) for v in line.values]),
+        code_field(line.unit_code) if line.unit_code else escaped(line.unit),
+        escaped(line.reference),
+        "~".join([escaped(flag) for flag in line.flags if flag]),
+        "",
+        "",
+        line.status.value or _status(line, status),
+        "",
+        "",
+        time_field(line.moment),
+        "",
+        observer,
+        f"^{escaped(line.method)}" if line.method else "",
+    )
+    return "|".join(fields).rstrip("|")
 
 
 def text_line(rank: int, text: str, status: ReportStatus) -> str:
@@ -80,8 +86,12 @@ def document_line(rank: int, attachment: Attachment, status: ReportStatus) -> st
 def _what(line: Observation) -> str:
     """OBX-3: up to two codings; the printed label in CWE-9 when no coding says it."""
     codes = line.codes[:2] or (Code(text=line.label),)
-    said = next((code.text for code in codes if code.text), "") or codes[0].code
-    parts = [part for code in codes for part in (code.code, code.text, code.system)]
+    parts: list[str] = []
+    said = ""
+    for code in codes:
+        parts += (code.code, code.text, code.system)
+        said = said or code.text
+    said = said or codes[0].code
     if line.label and line.label != said:
         parts = [*parts, *[""] * (8 - len(parts)), line.label]
     return components(*parts)
@@ -103,14 +113,14 @@ def _type(line: Observation, version: str) -> str:
     if not line.values:
         return line.value_type
     needed = {_needed(value, line.value_type, version) for value in line.values}
+    if len(line.values) == 1:
+        return needed.pop()
     if len(needed) > 1:
         if needed == {"NM", "SN"}:
             return "SN"
         return "ST"
     kind = needed.pop()
-    if kind in ("TX", "FT") and len(line.values) > 1:
-        return "ST"  # repetitions of TX and FT are lines of one text
-    return kind
+    return "ST" if kind in ("TX", "FT") else kind  # repetitions of TX and FT are lines of one text
 
 
 def _needed(value: Value, sent: str, version: str) -> str:

@@ -17,7 +17,9 @@ from formats.hl7v2_oru._charset import encoded
 from formats.hl7v2_oru._losses import check_essentials, losses_between
 from formats.hl7v2_oru._parts import (
     DOCUMENT,
+    authority_part,
     code_field,
+    components,
     identifier_field,
     notes,
     observer_field,
@@ -93,6 +95,8 @@ class _Writer:
         self._options = options
         self._recent = options["version"] == "2.5.1"  # has SPM and TQ1
         self._lines: list[str] = []
+        self._signed = _anyone(report)
+        self._observers: dict[int, str] = {}
 
     def message(self) -> str:
         """The whole message, with its final CR."""
@@ -193,8 +197,8 @@ class _Writer:
     def _order(self, rank: int, b: Battery, status: str, number: str, grouped: bool) -> None:
         r = self._report
         first = rank == 0
-        filler = "^".join(map(escaped, (number, r.issuer))).rstrip("^")
-        whole = "^".join(map(escaped, (r.number, r.issuer))).rstrip("^")
+        filler = components(number, r.issuer)
+        whole = components(r.number, r.issuer)
         placer = escaped(b.placer_number)
         asked = [p for p in (r.prescriber,) if p]
         asked += [p for p in r.copies if p.role == "prescriber"]
@@ -206,7 +210,7 @@ class _Writer:
         collected = any(one.collected for one in r.batteries)
         received = any(one.received for one in r.batteries)
         urgent = first and r.urgent
-        observer = b.validated_by or (r.validated_by if first and not _anyone(r) else ())
+        observer = b.validated_by or (r.validated_by if first and not self._signed else ())
         obr = {
             1: str(rank + 1),
             2: placer,
@@ -226,8 +230,7 @@ class _Writer:
         if b.parent:
             code = b.parent.code or Code()
             parts = "&".join(map(escaped, (code.code, code.text, code.system))).rstrip("&")
-            rest = (parts, escaped(b.parent.sub_id), escaped(b.parent.text))
-            obr[26] = "^".join(rest).rstrip("^")
+            obr[26] = f"{parts}^{components(b.parent.sub_id, b.parent.text)}".rstrip("^")
             obr[29] = f"^{escaped(b.parent.number)}" if b.parent.number else ""
         self._lines.append(segment("OBR", obr))
         self._lines += notes((*(r.comments if first else ()), *b.comments))
@@ -238,8 +241,11 @@ class _Writer:
         r = self._report
         rank = 0
         for rank, line in enumerate(battery.observations, start=1):
-            self._lines.append(result_line(rank, line, r.status, self._options["version"]))
-            self._lines += notes(line.comments)
+            observer = self._observer(line.validated_by)
+            written = result_line(rank, line, observer, r.status, self._options["version"])
+            self._lines.append(written)
+            if line.comments:
+                self._lines += notes(line.comments)
         if r.text and not r.batteries:
             rank += 1
             self._lines.append(text_line(rank, r.text, r.status))
@@ -248,6 +254,13 @@ class _Writer:
             self._lines.append(document_line(rank, attachment, r.status))
         if battery.specimen and self._recent:
             self._lines.append(segment("SPM", {1: "1", 4: f"^{escaped(battery.specimen)}"}))
+
+    def _observer(self, people: tuple[Person, ...]) -> str:
+        """OBX-16; the lines of a report that was read share one tuple, written once."""
+        known = self._observers.get(id(people))
+        if known is None:
+            known = self._observers[id(people)] = people_field(people)
+        return known
 
 
 def _names(p: Patient) -> str:
@@ -269,10 +282,8 @@ def _facility(person: Person) -> str:
     name = escaped(person.organisation or person.name)
     if own is None:
         return name
-    authority = f"{escaped(own.authority)}&{escaped(own.oid)}&ISO" if own.oid else own.authority
-    return "^".join(
-        [name, "", "", "", "", authority, escaped(own.type), "", "", escaped(own.value)]
-    )
+    number = [authority_part(own), escaped(own.type), "", "", escaped(own.value)]
+    return "^".join([name, "", "", "", "", *number])
 
 
 def _anyone(report: Report) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dlx.contracts import Options, Parsed, RefusedPart
 from dlx.errors import ParseError
@@ -154,7 +155,8 @@ def _battery(dossier: Dossier, extras: list[Extra]) -> Battery | None:
         if isinstance(record, Res):
             observations.append(_observation(record))
             comments.append([])
-            _keep_oddities(record, len(observations), extras)
+            if record.surplus or record.status not in _STATUS:
+                _keep_oddities(record, len(observations), extras)
         elif isinstance(record, Tex):
             if (text := record.text.strip()) and text not in printed:
                 comments[-1].append(Comment(text=record.text))
@@ -210,7 +212,7 @@ def _observation(res: Res) -> Observation:
 def _values(res: Res) -> tuple[Value, ...]:
     if not res.value:
         return ()
-    if res.type == "N" and res.value == res.numeric:
+    if res.type == "N" and res.value == res.numeric:  # nearly always
         return (Quantity(number=res.value),)
     if res.type == "C":
         return (Coded(code=Code(code=res.value)),)
@@ -232,6 +234,13 @@ def _reference(low: str, high: str) -> str:
     """The two bounds as one interval; what is not a bound (packed, words) stays as written."""
     if not (low or high):
         return ""
+    # Intervals come back in every report; nothing longer than one is remembered.
+    known = len(low) + len(high) <= 64
+    return _interval(low, high) if known else _interval.__wrapped__(low, high)
+
+
+@lru_cache(maxsize=1024)
+def _interval(low: str, high: str) -> str:
     if (not low or _BOUND.fullmatch(low)) and (not high or _BOUND.fullmatch(high)):
         return interval(low, high)
     return " ".join(part for part in (low, high) if part)

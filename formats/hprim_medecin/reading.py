@@ -23,9 +23,11 @@ MAX_LINE = 10_000
 MAX_DOSSIERS = 1_000
 
 _TAG = re.compile(r"(\*{3,})(LAB|FINFICHIER|FIN)(\*{3,})[ ]*\Z")
+_BREAKS = ("<br", "<BR", "<Br", "<bR")  # looked for first: lowering a whole file costs more
 _BREAK = re.compile(r"<br ?/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _NUMERIC = re.compile(r"(<=|>=|<|>|≤|≥)?\s*([+-]?\d(?:[\d \u00a0]*\d)?(?:[.,]\d+)?)", re.ASCII)
+_PLAIN = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _PACKED = re.compile(r"[+-]?\d[\d.,]*\s*-\s*[+-]?\d[\d.,]*", re.ASCII)
 
 _MESSAGES = {
@@ -149,7 +151,8 @@ class _Reader:
         self._lines = source.text.split("\n")
         self._found: list[Diagnostic] = []
         self._told: set[str] = set()
-        self._markup = "<br" in source.text.lower() or bool(_ENTITY.search(source.text))
+        text = source.text
+        self._markup = any(tag in text for tag in _BREAKS) or bool(_ENTITY.search(text))
 
     def file(self) -> HprimFile:
         dossiers: list[Dossier] = []
@@ -282,7 +285,9 @@ class _Reader:
         return tuple(records)
 
     def _res(self, line: str, number: int) -> Res:
-        fields = [field.strip() for field in line.split("|")]
+        fields = line.split("|")
+        if " |" in line or "| " in line or line[-1] == " " or not line.isprintable():
+            fields = [field.strip() for field in fields]
         count = len(fields)
         surplus: tuple[str, ...] = ()
         if count < 14:
@@ -297,7 +302,9 @@ class _Reader:
                 surplus = ()
         label, code, kind, value, unit, low, high, flag, status, *second = fields[1:14]
         numeric = comparator = None
-        if value and (found := _NUMERIC.match(value)):
+        if _PLAIN.fullmatch(value):  # nearly always
+            numeric = value
+        elif value and (found := _NUMERIC.match(value)):
             comparator = found[1]
             numeric = found[2].replace(" ", "").replace("\u00a0", "").replace(",", ".")
         value2, unit2, low2, high2 = second

@@ -119,6 +119,11 @@ def _around(x: float, y: float) -> tuple[bytes, bytes]:
     return there, b")Tj %s %s Td" % (_number(-x), _number(y))
 
 
+def _chosen(style: Style) -> bytes:
+    style.written = _font(style.face.main, style)
+    return style.written
+
+
 class _Pen:
     """Writes content streams and remembers the fonts that they need.
 
@@ -147,20 +152,22 @@ class _Pen:
                 if style is not current:
                     current = style
                     self.styles.add(style)
-                    parts.append(_font(style.face.main, style))
+                    parts.append(style.written or _chosen(style))
                 parts.append(run.written or self._written(run))
         parts.append(b"ET")
         return zlib.compress(b"\n".join(parts), 1)
 
     def _fills(self, page: Page) -> list[bytes]:
         parts: list[bytes] = []
-        ink = ""
+        last: Fill | None = None
+        before, down, after = b"", 0.0, b""
         for top, line in page:
             for fill in line.fills:
-                if fill.ink != ink:
-                    parts.append(b"f %s" % fill.ink.encode() if ink else fill.ink.encode())
-                    ink = fill.ink
-                before, down, after = _box(fill)
+                if fill is not last:  # most are the hairline above a row
+                    if last is None or fill.ink != last.ink:
+                        parts.append(b"%s%s" % (b"f " if last else b"", fill.ink.encode()))
+                    before, down, after = _box(fill)
+                    last = fill
                 parts.append(b"%s%.2f%s" % (before, HEIGHT - top - down, after))
         return [*parts, b"f"] if parts else parts
 

@@ -31,7 +31,7 @@ ALARM = "0.99 0.93 0.90 rg"
 class Style:
     """Face, size and ink of a text; one object for each combination, see ``style``."""
 
-    __slots__ = ("advance", "face", "ink", "scale", "size")
+    __slots__ = ("advance", "face", "ink", "scale", "size", "written")
 
     def __init__(self, face: Face, size: float, ink: str) -> None:
         self.face = face
@@ -39,6 +39,7 @@ class Style:
         self.ink = ink
         self.scale = size * 0.001
         self.advance = face.advance
+        self.written = b""  # for _document, as in Run
 
     def width(self, text: str) -> float:
         """Width in points of ``text``, every character of which is shown."""

@@ -102,7 +102,9 @@ class Results:
 
     def _observation(self, line: Observation, battery: Battery) -> list[Line]:
         if not line.is_title:
-            return kept(self._row(line, line.label or _code(line)) + self._below(line, battery))
+            rows = self._row(line, line.label or _code(line))
+            rows += self._below(line, battery)
+            return kept(rows) if len(rows) > 1 else rows
         bold = self.styles.bold
         texts = wrapped(self.scribe.remark(line.label), bold, FULL.width)
         title = [gap(3, keep=True), *bound(stacked([Cell(FULL, bold, texts)], PITCH))]
@@ -166,8 +168,10 @@ class Results:
         texts = []
         for earlier in line.previous:
             unit = earlier.unit if earlier.unit != line.unit else ""
-            date = table.french_date(earlier.moment.digits) if earlier.moment else ""
-            texts.append("  ".join([part for part in (date, earlier.value, unit) if part]))
+            text = f"{earlier.value}  {unit}" if unit else earlier.value
+            if earlier.moment:
+                text = f"{table.french_date(earlier.moment.digits)}  {text}"
+            texts.append(text)
         text = texts[0] if len(texts) == 1 else "\n".join(texts)
         return wrapped(self.scribe.exact(text), self.styles.small, PREVIOUS.width)
 

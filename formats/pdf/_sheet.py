@@ -285,7 +285,8 @@ def _letterhead(name: str, details: str) -> tuple[Line, ...]:
     """The laboratory's own lines, the same on every report."""
     lines = _texts(_LABORATORY, style("bold", 13.4, BLUE), [name] if name else [], 17)
     more = details.split("\n") if details else []
-    return (*lines, *_texts(_LABORATORY, style("regular", 8, GREY), more, 10.4))
+    lines += _texts(_LABORATORY, style("regular", 8, GREY), more, 10.4)
+    return tuple(_beside(lines, ()))  # one line, so that its runs are shared by all reports
 
 
 @lru_cache(maxsize=1)

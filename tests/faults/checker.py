@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -199,7 +200,7 @@ class Site:
     """One station on these peers, with what was dropped on it.
 
     Args:
-        root: of the station; its last part also names its folder at the clinic.
+        root: of the station.
         peers: shared; what they received before this station began is not counted.
         batch: files taken together.
     """
@@ -209,7 +210,7 @@ class Site:
         self.peers = peers
         self.dropped: dict[str, bytes] = {}
         self.status: dict[str, Any] = {}
-        self.clinic = re.sub(r"[^A-Za-z0-9]+", "-", f"{root.parent.name}-{root.name}")
+        self.clinic = f"c{secrets.token_hex(6)}"
         (peers.clinic.root / self.clinic).mkdir()
         self._mails, self._alerts = len(peers.relay.stored), len(peers.alerts.stored)
         self._renames = len(peers.clinic.renames)
@@ -459,8 +460,8 @@ def _told(found: Verdict, site: Site, book: _Book) -> None:
     )
     for subject, kind in wanted.keys() | made.keys():
         count = made[subject, kind]
-        found.demand(count == 1, f"P3: {subject} has {count} notices {kind}, not one")
-        found.demand((subject, kind) in wanted, f"P3: {subject}: a notice {kind} for nothing")
+        found.demand(count == 1, f"P3: {subject} has {count} notices {kind.value}, not one")
+        found.demand((subject, kind) in wanted, f"P3: {subject}: a notice {kind.value} for nothing")
     rejected = sum(row.notice.kind is NoticeKind.REJECTED for row in book.notices)
     count = sum(row.state == "rejected" for rows in book.intake.values() for row in rows)
     found.demand(rejected == count, f"P3: {rejected} notices for {count} rejected files")
@@ -546,9 +547,7 @@ def _by_mail(found: Verdict, site: Site, book: _Book) -> None:
         found.demand(versions == sorted(versions), f"P7: {key[1]} got versions {versions}")
 
 
-def _same_mail(
-    found: Verdict, site: Site, view: DeliveryView, copies: Sequence[Stored]
-) -> None:
+def _same_mail(found: Verdict, site: Site, view: DeliveryView, copies: Sequence[Stored]) -> None:
     headers = [message_from_bytes(mail.message) for mail in copies]
     for name in ("Message-ID", "Date"):
         values = {header[name] for header in headers}

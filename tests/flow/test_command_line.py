@@ -11,6 +11,8 @@ from conftest import House, good, profile, run_dlx
 
 from dlx import __version__
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def house(build: Callable[[], House]) -> House:
@@ -55,7 +57,9 @@ def test_queue_list_is_the_same_in_every_form(house: House) -> None:
     plain = house.dlx("--plain", "queue").out.splitlines()
     assert sorted(line.split("\t")[1] for line in plain) == sorted(r["id"] for r in rows)
     assert len(house.dlx("queue", "list", "--limit", "3", "--json").records) == 3
-    assert [r["number"] for r in house.dlx("queue", "list", "--all", "--to", "dr-bon", "--json").records] == ["BON-1"]
+    assert [
+        r["number"] for r in house.dlx("queue", "list", "--all", "--to", "dr-bon", "--json").records
+    ] == ["BON-1"]
     assert house.dlx("queue", "list", "--state", "perdu").code == 7
 
 
@@ -282,14 +286,25 @@ def test_version_help_and_mistyped_words(house: House) -> None:
 
 
 def test_no_station_is_exit_5_with_what_to_do(tmp_path: object) -> None:
-    for words in (["status"], ["queue"], ["notices"], ["reload"], ["resend", "R1", "--to", "x", "--reason", "y"]):
+    for words in (
+        ["status"],
+        ["queue"],
+        ["notices"],
+        ["reload"],
+        ["resend", "R1", "--to", "x", "--reason", "y"],
+    ):
         ran = run_dlx("--root", str(tmp_path), *words)
         assert ran.code == 5, (words, ran)
         assert "dlx run" in ran.err and not ran.out
 
 
 def test_no_patient_is_named_anywhere_by_default(house: House) -> None:
-    words = [("status",), ("queue", "list", "--all"), ("notices", "list", "--all"), ("explain", "BON-1")]
+    words = [
+        ("status",),
+        ("queue", "list", "--all"),
+        ("notices", "list", "--all"),
+        ("explain", "BON-1"),
+    ]
     for word in words:
         for form in ((), ("--json",)):
             out = house.dlx(*form, *word).out

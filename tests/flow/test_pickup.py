@@ -13,6 +13,8 @@ from conftest import House, good, oru, profile
 from dlx.report import ReportStatus
 from dlx.testing.reports import report_for
 
+pytestmark = pytest.mark.slow
+
 PICKUPS = """\
     ready_when: rename
     correction_wait: 2s

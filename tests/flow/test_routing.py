@@ -98,7 +98,9 @@ def test_unknown_prescriber_opens_one_notice_with_the_command(house: House) -> N
     house.take({"z.hl7": good(6, "ZZZZ", number="INCONNU-1")})
     assert house.of("INCONNU-1") == []
     (notice,) = [n for n in house.notices("unrouted") if "ZZZZ" in n["cause"]]
-    assert notice["command"].startswith("dlx profile new") and "--lis-code ZZZZ" in notice["command"]
+    assert (
+        notice["command"].startswith("dlx profile new") and "--lis-code ZZZZ" in notice["command"]
+    )
 
 
 def test_known_copy_goes_although_the_prescriber_is_unknown(house: House) -> None:

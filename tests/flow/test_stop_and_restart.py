@@ -16,6 +16,8 @@ from conftest import House, good, oru, profile
 from dlx.testing.peers.smtp import Answer
 from dlx.testing.reports import report_for
 
+pytestmark = pytest.mark.slow
+
 
 def simple(build: Callable[[], House], more: str = "") -> House:
     house = build()
@@ -131,9 +133,8 @@ def workers(house: House) -> list[int]:
         except FileNotFoundError:
             continue
         left += map(int, children)
-        if words[0].endswith(b"python") or b"python" in words[0]:
-            if b"worker" in words:
-                found.append(pid)
+        if b"python" in words[0] and b"worker" in words:  # not the bubblewrap around it
+            found.append(pid)
     return found
 
 

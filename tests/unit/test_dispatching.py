@@ -16,7 +16,7 @@ import pytest
 from dlx import ledger as store
 from dlx.archive import Archive, MasterKey
 from dlx.contracts import Committing, Connector
-from dlx.delivery import Accepted, Delivery, Rendition
+from dlx.delivery import Accepted, Delivery, Notice, NoticeKind, Rendition
 from dlx.dispatching import Contents, Dispatcher
 from dlx.dispatching.pace import Pace, within
 from dlx.errors import DeliveryError, InDoubt, PermanentFailure, TemporaryFailure
@@ -271,8 +271,6 @@ def test_permanent_trouble_of_the_channel_opens_one_notice_and_fails_nothing(
 def test_notice_of_an_earlier_process_is_closed_by_the_first_success(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path) as bench:
-            from dlx.delivery import Notice, NoticeKind
-
             notice = Notice(subject="channel:essai", kind=NoticeKind.CHANNEL, cause="en panne")
             now = datetime.now(UTC)
             await bench.ledger.write(lambda tx: store.open_notice(tx, notice, now))
@@ -341,8 +339,23 @@ def test_stop_gives_back_what_nothing_can_have_received(tmp_path: Path) -> None:
             bench.connector.script.extend([hanging, hanging_after_commit])
             await bench.promise(2)
             await bench.until(lambda: bench.states() == ["claimed", "sending"])
+            bench.dispatcher.stopped = True
             await bench.dispatcher.drain(0.05)
             assert bench.states() == ["sending", "waiting"]
+
+    asyncio.run(scenario())
+
+
+def test_stop_is_heard_although_something_wakes_the_channel_just_then(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path) as bench:
+            task = asyncio.create_task(bench.dispatcher.run())
+            for _ in range(5):
+                await asyncio.sleep(0.01)
+            bench.dispatcher.wake()
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=2)
+            assert done
 
     asyncio.run(scenario())
 
