@@ -107,7 +107,7 @@ class SmimeMailConnector(Connector):
         try:
             self._recipient(address, options, datetime.now(UTC))
         except PermanentFailure as failure:
-            return [f"{failure.message} ; {failure.cure}"]
+            return [f"attention : {failure.message} ; {failure.cure}"]
         return ()
 
     def expiries(self) -> Sequence[Expiry]:

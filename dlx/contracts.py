@@ -202,11 +202,18 @@ class Connector(ABC):
         """Close connections; the connector may be used again afterwards. Default: pass."""
 
     def check(self) -> Sequence[str]:
-        """Open keys and files without touching the network; French sentences of what is wrong."""
+        """Open keys and files without touching the network; French sentences of what is wrong.
+
+        A sentence that begins with « attention » is a warning: the channel can be used.
+        """
         return ()
 
     def check_address(self, address: str, options: Options) -> Sequence[str]:
-        """What is wrong with a route to ``address`` on this channel; asked by ``dlx check``."""
+        """What is wrong with a route to ``address`` on this channel; asked by ``dlx check``.
+
+        A sentence that begins with « attention » is a warning: deliveries to it will fail, with
+        their notice, but the other routes of the configuration may go into force.
+        """
         return ()
 
     def expiries(self) -> Sequence[Expiry]:

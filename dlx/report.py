@@ -119,7 +119,7 @@ class Person:
 Prescriber: TypeAlias = Person
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_sealed
 class Patient:
     """Identity as the laboratory holds it.
 
@@ -194,7 +194,7 @@ class Quantity:
             return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_sealed
 class Text:
     """A textual value; ``lines`` are kept apart by "\\n". ``formatted``: came as FT."""
 
@@ -244,7 +244,7 @@ class Attachment:
 Value: TypeAlias = Quantity | Text | Coded | DateValue | Attachment
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_sealed
 class Comment:
     """A remark; ``source`` is ``L`` laboratory, ``P`` requester… as sent, ``kind`` NTE-4."""
 
@@ -328,7 +328,7 @@ class Parent:
     number: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_sealed
 class Battery:
     """One examination or panel asked for (one OBR), with its results in order."""
 
@@ -363,7 +363,7 @@ class Extra:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_sealed
 class Report:
     """One validated version of one report.
 

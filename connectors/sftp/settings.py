@@ -121,7 +121,7 @@ def problems_of(settings: SftpSettings) -> Sequence[str]:
         problems.append("identity : ni clé ni mot de passe ; la connexion serait refusée")
     if settings.password is not None:
         problems.append(
-            "password : attention, un mot de passe protège moins qu'une clé ; préférez identity:"
+            "attention : password : un mot de passe protège moins qu'une clé ; préférez identity:"
         )
     if settings.mode and not (settings.mode.isdigit() and set(settings.mode) <= set("01234567")):
         problems.append(f"mode : « {settings.mode} » n'est pas un mode octal (par exemple 640)")

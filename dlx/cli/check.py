@@ -55,11 +55,13 @@ def check(out: Output, channels: tuple[str, ...], connect: bool, strict: bool) -
     except ConfigError as error:
         problems += error.problems
     problems.sort(key=lambda p: (p.file, p.line, p.column))
-    wrong = any(p.severity == "error" for p in problems) or bool(unusable)
+    wrong = any(p.severity == "error" for p in problems) or any(
+        not row["problem"].startswith("attention") for row in unusable
+    )
     _print(out, problems, unusable, profiles)
     if wrong:
         return 78
-    return 1 if strict and problems else 0
+    return 1 if strict and (problems or unusable) else 0
 
 
 def _channels(connectors: dict[str, Connector], connect: bool) -> list[dict[str, str]]:
@@ -100,8 +102,9 @@ def _print(
 ) -> None:
     from dlx.settings import format_problem
 
-    errors = sum(p.severity == "error" for p in problems) + len(unusable)
-    warnings = len(problems) - sum(p.severity == "error" for p in problems)
+    soft = sum(row["problem"].startswith("attention") for row in unusable)
+    errors = sum(p.severity == "error" for p in problems) + len(unusable) - soft
+    warnings = len(problems) - sum(p.severity == "error" for p in problems) + soft
     if out.as_json:
         rows: list[dict[str, Any]] = [asdict(p) for p in problems]
         out.record({"errors": errors, "warnings": warnings, "problems": rows, "channels": unusable})
@@ -109,7 +112,8 @@ def _print(
     for problem in problems:
         out.line(format_problem(problem))
     for row in unusable:
-        out.line(f"canal {row['channel']}: error: {row['problem']}")
+        word = "warning" if row["problem"].startswith("attention") else "error"
+        out.line(f"canal {row['channel']}: {word}: {row['problem']}")
     out.say(
         out.t(
             f"{profiles} fiches, {errors} erreur(s), {warnings} avertissement(s)",

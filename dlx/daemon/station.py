@@ -32,7 +32,7 @@ from dlx.archive import Archive, MasterKey
 from dlx.contracts import Connector, Format
 from dlx.control import ConfigRefused, ControlServer, Handler
 from dlx.daemon.notify import Notifier
-from dlx.delivery import Fallback, Notice, NoticeKind
+from dlx.delivery import Fallback, Notice, NoticeKind, State
 from dlx.dispatching import LEASE, Contents, Dispatcher, fall_back, policy_of
 from dlx.errors import ConfigError, StoreError
 from dlx.intake import Intake, Rules, Source
@@ -48,6 +48,7 @@ SCAN_SECONDS = 5.0
 HEARTBEAT_SECONDS = 10.0
 SETTLE_SECONDS = 5.0
 STOP_SECONDS = 25.0  # of the 30 that operator-ux §4 gives to the whole stop
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its NUL
 LOW_SPACE_BYTES = 64 << 20
 MARKER_PATIENCE_SECONDS = 900.0
 
@@ -164,6 +165,11 @@ class Station:
             settings.control_socket.parent,
         ):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if len(os.fsencode(settings.control_socket)) > SOCKET_PATH_BYTES:
+            raise StoreError(
+                f"chemin trop long pour un socket (plus de {SOCKET_PATH_BYTES} octets) :"
+                f" {settings.control_socket} ; choisissez control_socket: ou --root plus court"
+            )
         self._lock = _only_owner(settings.state / "station.lock")
         self.rooms = spool.Rooms(
             claimed=settings.spool / "claimed", reject=settings.spool / "reject"
@@ -225,6 +231,7 @@ class Station:
         except RenderUnavailable as error:
             # deliveries go on without them; files wait in claimed/
             await self._trouble("render", f"moteurs de rendu indisponibles : {error}")
+        await self._tell_orphans(self.settings)
         left = await self._take_left()
         log.info("event=recovered deliveries=%d files=%d", len(moved), left)
 
@@ -353,12 +360,28 @@ class Station:
         for name in list(self.dispatchers):
             if settings.channels.get(name) != old.channels.get(name):
                 await self._end_channel(name)
+        await self._tell_orphans(settings)
         for name, connector in connectors.items():
             if name not in self.dispatchers:
                 self.dispatchers[name] = self._dispatcher(name, connector)
                 self._go(f"channel:{name}", self.dispatchers[name].run())
         self._look.set()
         log.info("event=reloaded config=%s actor=%s", settings.hash[:12], actor)
+
+    async def _tell_orphans(self, settings: Settings) -> None:
+        """Deliveries that wait for a channel nobody serves any more: a person must see them."""
+        counts = self.ledger.read(store.counts)
+        now = self.clock()
+        for (state, channel), waiting in counts.items():
+            if state is not State.WAITING or not waiting or channel in settings.channels:
+                continue
+            notice = Notice(
+                subject=f"channel:{channel}",
+                kind=NoticeKind.CHANNEL,
+                cause=f"canal {channel} retiré de la configuration : {waiting} envois l'attendent",
+                command=f"dlx queue list --channel {channel}",
+            )
+            await self.ledger.write(lambda tx, n=notice: store.open_notice(tx, n, now))  # type: ignore[misc]
 
     async def _end_channel(self, name: str) -> None:
         dispatcher = self.dispatchers.pop(name)

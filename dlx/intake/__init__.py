@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -38,6 +38,7 @@ from dlx.rendering import (
     Finding,
     Made,
     ParsedFile,
+    ParsedReport,
     RenderFailure,
     RenderPool,
     ReportToRender,
@@ -49,6 +50,7 @@ __all__ = ["FACTS", "Intake", "Plan", "Refuse", "Rules", "Source", "addressee", 
 
 log = logging.getLogger("dlx.intake")
 UNSTABLE_WAIT = 60.0
+BATCH_COUNTS = frozenset({"HL7-W06"})  # BTS-1 or FTS-1 says another number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class _Taken:
     worker: int
     parsed: ParsedFile
     plans: list[Plan] = field(default_factory=list)
+    refused: list[Finding] = field(default_factory=list)
     alone: bool = False  # the worker died on its batch: it is rendered by itself, once
 
 
@@ -213,7 +216,6 @@ class Intake:
             if one.parsed.diagnostics:
                 codes = ",".join(dict.fromkeys(d.code for d in one.parsed.diagnostics))
                 log.warning("intake=%s event=diagnostics codes=%s", result.intake, codes)
-            await self._refuse_parts(one, result.intake)
         self.promised(names)
 
     async def _one_by_one(self, kept: Sequence[_Taken]) -> None:
@@ -252,38 +254,56 @@ class Intake:
                 if one.parsed.refused_parts
                 else Finding(code="no_report", message="aucun compte rendu dans ce fichier")
             )
-        refuse_incomplete(one.parsed)
         refuse_mixed_patients(one.parsed, one.source.settings)
         versions: dict[Key, LatestVersion] = {}
         for parsed in one.parsed.reports:
-            facts = parsed.facts
-            key = (facts.issuer, facts.number)
-            before = versions.get(key) or latest.get(key)
-            patient = self.master.lookup_hash(facts.patient_key) if facts.patient_key else ""
-            version, unchanged = next_version(facts, before, patient)
-            plan = Plan(
-                facts=facts,
-                token=(one.worker, parsed.token),
-                patient_hash=patient,
-                version=version,
-                replaces=before.version if before and not unchanged else 0,
-                unchanged=unchanged,
-                findings=one.parsed.diagnostics,
-            )
-            if not unchanged:
-                if facts.corrects and before is None:
-                    plan.late = timedelta(seconds=one.source.settings.correction_wait_seconds)
-                route_plan(plan, self.rules, now, self._received_before(before))
-            one.plans.append(plan)
-            versions[key] = LatestVersion(
-                report=before.report if before else "",
-                version=version,
-                status=facts.status if not unchanged or before is None else before.status,
-                patient_hash=patient,
-                content_key=facts.content_key,
-                message_id=facts.message_id,
-            )
+            try:
+                self._plan_report(one, parsed, versions, latest, now)
+            except Refuse as refusal:
+                # one bad message of a batch must not lose the others
+                if not one.parsed.several_expected or len(one.parsed.reports) == 1:
+                    raise
+                one.refused.append(refusal.finding)
+        if not one.plans:
+            raise Refuse(one.refused[0])
         latest.update(versions)
+
+    def _plan_report(
+        self,
+        one: _Taken,
+        parsed: ParsedReport,
+        versions: dict[Key, LatestVersion],
+        latest: Mapping[Key, LatestVersion],
+        now: datetime,
+    ) -> None:
+        """Plan one report of a file. Raises Refuse."""
+        facts = parsed.facts
+        refuse_incomplete(facts, one.parsed.diagnostics)
+        key = (facts.issuer, facts.number)
+        before = versions.get(key) or latest.get(key)
+        patient = self.master.lookup_hash(facts.patient_key) if facts.patient_key else ""
+        version, unchanged = next_version(facts, before, patient)
+        plan = Plan(
+            facts=facts,
+            token=(one.worker, parsed.token),
+            patient_hash=patient,
+            version=version,
+            replaces=before.version if before and not unchanged else 0,
+            unchanged=unchanged,
+        )
+        if not unchanged:
+            if facts.corrects and before is None:
+                plan.late = timedelta(seconds=one.source.settings.correction_wait_seconds)
+            route_plan(plan, self.rules, now, self._received_before(before))
+        one.plans.append(plan)
+        versions[key] = LatestVersion(
+            report=before.report if before else "",
+            version=version,
+            status=facts.status if not unchanged or before is None else before.status,
+            patient_hash=patient,
+            content_key=facts.content_key,
+            message_id=facts.message_id,
+        )
 
     def _received_before(self, before: LatestVersion | None) -> frozenset[str]:
         if before is None or not before.report:
@@ -366,6 +386,7 @@ class Intake:
                 for p in places
             ),
             data_keys=(store.DataKey(id=key.id, wrapped=key.wrapped, kek_id=key.master),),
+            notices=_batch_notices(one),
         )
 
     # --- refusing ------------------------------------------------------------------------------
@@ -397,20 +418,25 @@ class Intake:
         self.promised(set())  # nothing to send, but people are to be told
         log.warning("intake=%s event=rejected code=%s claim=%s", intake, finding.code, file.claim)
 
-    async def _refuse_parts(self, one: _Taken, intake: str) -> None:
-        """Messages of a batch that could not be read: the others went on, a person must see."""
-        if not one.parsed.refused_parts:
-            return
-        now = self.clock()
-        part = one.parsed.refused_parts[0]
-        count = len(one.parsed.refused_parts)
-        notice = Notice(
-            subject=f"intake:{intake}",
+
+def _batch_notices(one: _Taken) -> tuple[Notice, ...]:
+    """What a person must see of a batch whose other messages went on."""
+    refused = [*one.parsed.refused_parts, *one.refused]
+    causes = []
+    if refused:
+        codes = ", ".join(dict.fromkeys(f"{f.code} {f.message}" for f in refused))
+        causes.append(f"{len(refused)} message(s) du lot refusés : {codes}")
+    causes += [d.message for d in one.parsed.diagnostics if d.code in BATCH_COUNTS]
+    if not causes:
+        return ()
+    return (
+        Notice(
+            subject="",
             kind=NoticeKind.REJECTED,
-            cause=f"{count} message(s) du lot n'ont pas pu être lus : {part.code} {part.message}",
+            cause=" ; ".join(causes),
             command="à corriger dans le SIL, qui les produira à nouveau",
-        )
-        await self.ledger.write(lambda tx: store.open_notice(tx, notice, now))
+        ),
+    )
 
 
 def _in_order(taken: list[_Taken]) -> list[_Taken]:

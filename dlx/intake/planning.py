@@ -75,7 +75,6 @@ class Plan:
     routing: Routing = field(default_factory=Routing)
     wishes: list[Wish] = field(default_factory=list)
     wanted: list[list[int]] = field(default_factory=list)
-    findings: tuple[Finding, ...] = ()
 
 
 def refuse_mixed_patients(parsed: ParsedFile, pickup: Pickup) -> None:
@@ -92,10 +91,10 @@ def refuse_mixed_patients(parsed: ParsedFile, pickup: Pickup) -> None:
         )
 
 
-def refuse_incomplete(parsed: ParsedFile) -> None:
+def refuse_incomplete(facts: Facts, diagnostics: Sequence[Finding]) -> None:
     """Raise Refuse when a report was cut: it must never leave as if it were whole."""
-    if any(report.facts.incomplete for report in parsed.reports):
-        marks = ", ".join(f"{d.code} {d.message}" for d in parsed.diagnostics[:3])
+    if facts.incomplete:
+        marks = ", ".join(f"{d.code} {d.message}" for d in diagnostics[:3])
         raise Refuse(
             Finding(
                 code="incomplete",

@@ -92,7 +92,7 @@ def _at(settings: Settings, place: str, message: str, context: str) -> ConfigPro
         line=int(line),
         column=int(column),
         code="C036",
-        severity="error",
+        severity="warning" if message.startswith("attention") else "error",
         message=message,
         context=context,
         source=lines[int(line) - 1].rstrip("\r"),

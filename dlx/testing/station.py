@@ -90,7 +90,7 @@ class RunningStation:
 
     def rejected(self) -> list[Path]:
         """The ``.why`` files."""
-        return sorted((self.spool / "reject").glob("*.why"))
+        return sorted(p for p in (self.spool / "reject").glob("*.why") if p.name[0] != ".")
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -187,10 +187,12 @@ class RunningStation:
 
     def quiet(self) -> bool:
         """True when nothing is on its way: inbox and ``claimed/`` empty, nothing moving."""
-        totals = self.ask("status")["totals"]
+        # upstream first: what leaves a room between two looks is then seen in the next one
         left = [p for p in self.inbox.iterdir() if not p.name.endswith(".tmp")]
-        claimed = list((self.spool / "claimed").iterdir())
-        return not left and not claimed and not any(totals.get(state, 0) for state in MOVING)
+        if left or list((self.spool / "claimed").iterdir()):
+            return False
+        totals = self.ask("status")["totals"]
+        return not any(totals.get(state, 0) for state in MOVING)
 
     def wait_quiet(self, seconds: float = 30.0) -> None:
         """Wait until ``quiet``. Raises StationFailed with the end of the log."""

@@ -69,7 +69,6 @@ def parse(data: bytes, options: Options) -> Parsed:
         reports=tuple(reports),
         diagnostics=file.diagnostics,
         refused=tuple(refused),
-        several_expected=len(file.dossiers) > 1,
     )
 
 

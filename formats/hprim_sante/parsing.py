@@ -95,7 +95,6 @@ def parse(data: bytes, options: Options) -> Parsed:
         reports=tuple(reports),
         diagnostics=message.diagnostics,
         refused=tuple(refused),
-        several_expected=len(patients) > 1,
     )
 
 

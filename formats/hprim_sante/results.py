@@ -67,7 +67,7 @@ def observation(segment: Segment, syntax: Syntax, comments: tuple[Comment, ...])
         unit=part(unit, 2) or part(unit, 1),
         unit_code=_unit_code(unit),
         reference=_reference(fields[7], syntax),
-        flags=tuple(syntax.plain(flag) for flag in syntax.repeats(fields[8]) if flag),
+        flags=tuple([syntax.plain(flag) for flag in syntax.repeats(fields[8]) if flag]),
         # An unknown word never makes a result look validated.
         status=_STATUS.get(status, ResultStatus.UNVERIFIED),
         sub_id=fields[4].strip() or _group(fields[15], syntax),
@@ -96,7 +96,7 @@ def _unit_code(unit: list[str]) -> Code | None:
 
 
 def _reference(field: str, syntax: Syntax) -> str:
-    return " ; ".join(syntax.plain(one) for one in syntax.repeats(field))
+    return " ; ".join([syntax.plain(one) for one in syntax.repeats(field)])
 
 
 def _group(field: str, syntax: Syntax) -> str:
@@ -112,7 +112,10 @@ def _validators(field: str, syntax: Syntax) -> tuple[Person, ...]:
 
 
 def _values(segment: Segment, kind: str, label: str, syntax: Syntax) -> tuple[Value, ...]:
-    repetitions = syntax.repeats(part(segment.fields, 6))
+    field = part(segment.fields, 6)
+    if kind == "NM" and _NUMBER.fullmatch(field):  # nearly always
+        return (Quantity(number=field),)
+    repetitions = syntax.repeats(field)
     match kind:
         case "TX":  # the repeater is a line break
             text = "\n".join(syntax.plain_line(line) for line in repetitions)

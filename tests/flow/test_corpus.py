@@ -21,7 +21,7 @@ OUTCOMES = {
     "01-lab3-utf8.hl7": "delivered + unrouted",
     "01-medecin-nominal-latin1.hpr": "delivered + unrouted",
     "02-iso8859-1.hl7": "delivered + unrouted",
-    "02-medecin-two-patients.hpr": "delivered, delivered + unrouted",
+    "02-medecin-two-patients.hpr": "two_patients + rejected",
     "03-iso8859-15-euro.hl7": "delivered + unrouted",
     "03-medecin-cp850-ctrlz.hpr": "delivered + unrouted",
     "04-medecin-utf8-bom-lf.hpr": "delivered + unrouted",
@@ -58,7 +58,7 @@ OUTCOMES = {
     # Two messages that say the same: one version, one delivery.
     "21-batch-file.hl7": "delivered + unrouted",
     "21-sante-oru-pdf-base64.hpr": "delivered + unrouted",
-    "22-batch-wrong-count.hl7": "delivered + unrouted",
+    "22-batch-wrong-count.hl7": "delivered + rejected + unrouted",
     "22-sante-oru-swapped-separators-h21.hpr": "delivered + unrouted",
     "23-sante-adm.hpr": "HS-E10 + rejected",
     "23-truncated.hl7": "HL7-E06 + rejected",
@@ -66,7 +66,7 @@ OUTCOMES = {
     "25-sante-err.hpr": "HS-E10 + rejected",
     "26-sante-truncated-no-l.hpr": "HS-E04 + rejected",
     "27-sante-hierarchy-error.hpr": "HS-E05 + rejected",
-    "28-sante-two-patients-cr-count.hpr": "delivered, delivered + unrouted",
+    "28-sante-two-patients-cr-count.hpr": "two_patients + rejected",
     "29-sante-oru-h22-max-compat.hpr": "delivered + unrouted",
     "fc-lab-oru-1.hl7": "incomplete + rejected",
     "fc-lab-oru-2.hl7": "incomplete + rejected",
@@ -82,8 +82,8 @@ OUTCOMES = {
     "lfh-oru-v26-mixed-nte.hl7": "incomplete + rejected",
     "rb-nist-elr-1.hl7": "delivered + unrouted",
     "rb-obx-obr-v22.hl7": "HL7-E06 + rejected",
-    "rb-realm-bad-batch.hl7": "identity_conflict + rejected",
-    "rb-realm-batch.hl7": "identity_conflict + rejected",
+    "rb-realm-bad-batch.hl7": "delivered + rejected + unrouted",
+    "rb-realm-batch.hl7": "delivered + rejected + unrouted",
     "rb-realm-err.hl7": "delivered + unrouted",
 }
 

@@ -180,7 +180,7 @@ def test_each_patient_and_each_request_is_a_report_of_its_own() -> None:
         ("261103002", "DURAND-TEST"),
         ("261103003", "PETIT-TEST"),
     ]
-    assert parsed.several_expected
+    assert not parsed.several_expected  # no envelope announces them: the pickup decides
 
 
 @pytest.mark.parametrize(

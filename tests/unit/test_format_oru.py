@@ -33,6 +33,7 @@ from dlx.testing.reports import microbiology, report_for
 from dlx.testing.strategies import reports
 from formats.hl7v2 import read_message, split_file
 from formats.hl7v2_oru import FORMAT, parse, render
+from formats.hl7v2_oru._fields import Fields
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "corpus" / "hl7"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="shared corpus not beside the repo")
@@ -581,9 +582,23 @@ def test_a_culture_comes_back_with_its_links() -> None:
     assert back(report) == replace(report, validated_by=())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=SLOW_DATA)
-@given(reports(), st.sampled_from(("2.5.1", "2.4", "2.3.1")))
+VERSIONS = st.sampled_from(("2.5.1", "2.4", "2.3.1"))
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=SLOW_DATA)
+@given(reports(), VERSIONS)
 def test_nothing_is_lost_in_silence(report: Report, version: str) -> None:
+    check_that_nothing_is_lost_in_silence(report, version)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW_DATA)
+@given(reports(), VERSIONS)
+def test_nothing_is_lost_in_silence_in_many_reports(report: Report, version: str) -> None:
+    check_that_nothing_is_lost_in_silence(report, version)
+
+
+def check_that_nothing_is_lost_in_silence(report: Report, version: str) -> None:
     rendition = render(report, NOBODY, {"version": version})
     (read,) = parse(rendition.content, {}).reports
     sent = replace(report, version=0, replaces=0, source_format="oru")
@@ -591,14 +606,41 @@ def test_nothing_is_lost_in_silence(report: Report, version: str) -> None:
     assert read.number == report.number and read.status is report.status
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=SLOW_DATA)
+@settings(max_examples=10, deadline=None, suppress_health_check=SLOW_DATA)
 @given(reports())
 def test_what_was_read_from_oru_is_carried_by_oru_without_loss(report: Report) -> None:
+    check_that_what_was_read_is_carried_without_loss(report)
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW_DATA)
+@given(reports())
+def test_what_was_read_from_oru_is_carried_by_oru_in_many_reports(report: Report) -> None:
+    check_that_what_was_read_is_carried_without_loss(report)
+
+
+def check_that_what_was_read_is_carried_without_loss(report: Report) -> None:
     carried = back(report)
     again = render(carried, NOBODY, {})
     assert again.losses == ()
     assert told(parse(again.content, {}).reports[0]) == carried
     assert again.content == render(carried, NOBODY, {}).content
+
+
+def test_what_is_remembered_from_one_message_to_the_next_names_no_patient_and_no_value() -> None:
+    report = plain(report_for(seed=7))
+    line = replace(report.batteries[0].observations[0], values=(Quantity(number="4321.123"),))
+    report = replace(report, batteries=(replace(report.batteries[0], observations=(line,)),))
+    fields = Fields(read_message(render(report, NOBODY, {}).content))
+    parse(render(report, NOBODY, {}).content, {})
+    terms = fields.terms
+    people = terms.people.values()
+    memories = (terms.codes, terms.analytes, terms.units, terms.flags, terms.laboratories, *people)
+    known = repr(memories)
+    assert "Glyc" in known and "LEFEVRE-TEST" in known  # analytes and doctors are
+    patient = report.patient
+    for said in (patient.birth_name, patient.identifiers[1].value, report.number, "4321.123"):
+        assert said not in known
 
 
 def with_text(text: str) -> Report:

@@ -102,7 +102,7 @@ def test_two_patients_need_a_batch_or_a_setting() -> None:
 
 
 def test_cut_report_is_refused() -> None:
-    refuse_incomplete(parsed(1))
+    refuse_incomplete(parsed(1).reports[0].facts, ())
     with pytest.raises(Refuse) as caught:
-        refuse_incomplete(parsed(1, incomplete=True))
+        refuse_incomplete(parsed(1, incomplete=True).reports[0].facts, ())
     assert caught.value.finding.code == "incomplete"
