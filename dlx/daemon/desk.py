@@ -108,18 +108,18 @@ class Desk:
             "started_at": views.stamp(s.started_at),
             "config": s.settings.hash[:12],
             "intake": {
-                "paused": s.intake_paused,
+                "paused": s.taker.paused,
                 "received": taken.get("registered", 0) + taken.get("archived", 0),
                 "rejected": taken.get("rejected", 0),
                 "pickups": [
                     {"name": x.settings.name, "directory": str(x.settings.directory)}
-                    for x in s.sources
+                    for x in s.taker.sources
                 ],
             },
             "channels": channels,
             "totals": totals,
             "notices": notices,
-            "attention": bool(notices or down or s.intake_paused),
+            "attention": bool(notices or down or s.taker.paused),
         }
 
     async def queue_list(self, request: Request) -> list[Json]:
@@ -373,14 +373,14 @@ class Desk:
         """Take rejected files again, as if they had just been dropped."""
         why = _reason(request.arguments, needed=True)
         chosen = self._rejected(request.arguments["claims"])
-        boxes = {s.settings.name: s.queue.directory for s in self._station.sources}
+        boxes = {s.settings.name: s.queue.directory for s in self._station.taker.sources}
         for one in chosen:
             inbox = boxes.get(one.facts["pickup"])
             if inbox is None:
                 raise Refused(f"point de collecte {one.facts['pickup']} absent de la configuration")
             await self._journal(one, "retried", request.actor, why)
             await asyncio.to_thread(spool.give_back, one, inbox)
-        self._station.look()
+        self._station.taker.look()
         return {"retried": [one.facts["claim"] for one in chosen]}
 
     async def reject_discard(self, request: Request) -> Json:
