@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from connectors._naming import NamedFile, folder_problems, named_files, template_problems
 from dlx import durable
@@ -31,6 +31,7 @@ T = TypeVar("T")
 # A journal commits the fsyncs of several threads together: on ext4 eight wrote 2.6 times as many
 # files a second as one (6 kB each).
 _THREADS = 8
+_TOGETHER = 7  # deliveries in one trip: fifty of them keep every thread busy once
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # The mount or its rights are at fault, not this delivery: all deliveries of the channel wait.
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -62,6 +63,18 @@ class FolderAddress:
     finess: str = setting("Numéro FINESS pour {establishment.finess} du nom de fichier", "")
 
 
+_Part: TypeAlias = tuple[Path, list[NamedFile]]  # the folder, and the files not yet in place
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Files of one delivery that wait for a thread."""
+
+    address: str
+    files: Sequence[NamedFile]
+    done: asyncio.Future[_Part]
+
+
 class FolderConnector(Connector):
     """Writes every rendition of a delivery under its own name. See the module for the order.
 
@@ -79,13 +92,14 @@ class FolderConnector(Connector):
         self._settings = settings
         self._syncs: dict[Path, _SharedSync] = {}
         self._threads: ThreadPoolExecutor | None = None
+        self._unwritten: list[_Writing] = []
 
     async def deliver(
         self, delivery: Delivery, renditions: Sequence[Rendition], committing: Committing
     ) -> Accepted:
         """Put the files in place; see ``Connector.deliver``. The answer is proof: we looked."""
         files = self._files_of(delivery, renditions)
-        folder, missing = await self._in_thread(lambda: self._written(delivery.address, files))
+        folder, missing = await self._written_soon(delivery.address, files)
         try:
             failpoint("folder.part_written")
             await committing()
@@ -168,6 +182,36 @@ class FolderConnector(Connector):
         marker = self._settings.marker
         return (*files, *(NamedFile(name=f.name + marker, content=b"") for f in files))
 
+    async def _written_soon(self, address: str, files: Sequence[NamedFile]) -> _Part:
+        """``_written`` in a thread, together with the deliveries that came in the same turn.
+
+        One trip to a thread for several deliveries: fifty trips cost more than fifty files.
+        """
+        loop = asyncio.get_running_loop()
+        writing = _Writing(address, files, loop.create_future())
+        self._unwritten.append(writing)
+        if len(self._unwritten) == 1:
+            loop.call_soon(self._write_waiting)
+        return await writing.done
+
+    def _write_waiting(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
+        loop = asyncio.get_running_loop()
+        for start in range(0, len(waiting), _TOGETHER):
+            chunk = waiting[start : start + _TOGETHER]
+            task = loop.run_in_executor(self._executor(), self._write_all, chunk)
+            task.add_done_callback(lambda done, chunk=chunk: _tell(done, chunk))  # type: ignore[misc]
+
+    def _write_all(self, chunk: Sequence[_Writing]) -> list[_Part | BaseException]:
+        """Each outcome in order; a failure of one says nothing of the others."""
+        outcomes: list[_Part | BaseException] = []
+        for writing in chunk:
+            try:
+                outcomes.append(self._written(writing.address, writing.files))
+            except DeliveryError as failure:
+                outcomes.append(failure)
+        return outcomes
+
     def _written(self, address: str, files: Sequence[NamedFile]) -> tuple[Path, list[NamedFile]]:
         """Write the temporary files of those not in place yet, all or none; return those."""
         folder = self._folder_of(address)
@@ -204,10 +248,32 @@ class FolderConnector(Connector):
         sync = self._syncs.setdefault(folder, _SharedSync())
         await sync.after_now(lambda: self._in_thread(lambda: durable.sync_folder(folder)))
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    def _executor(self) -> ThreadPoolExecutor:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folder")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return self._threads
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor(), work)
+
+
+def _tell(done: asyncio.Future[list[_Part | BaseException]], chunk: Sequence[_Writing]) -> None:
+    """Wake those whose files were written; one that was cancelled meanwhile is passed over."""
+    if done.cancelled():
+        outcomes: list[_Part | BaseException] = [asyncio.CancelledError() for _ in chunk]
+    elif (defect := done.exception()) is not None:
+        outcomes = [defect for _ in chunk]
+    else:
+        outcomes = done.result()
+    for writing, outcome in zip(chunk, outcomes, strict=True):
+        if writing.done.done():
+            if not isinstance(outcome, BaseException):
+                folder, missing = outcome
+                durable.remove_all(_part(folder, file) for file in missing)
+        elif isinstance(outcome, BaseException):
+            writing.done.set_exception(outcome)
+        else:
+            writing.done.set_result(outcome)
 
 
 class _SharedSync:

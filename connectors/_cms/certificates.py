@@ -60,6 +60,9 @@ def addresses(certificate: x509.Certificate) -> set[str]:
     return {name.lower() for name in names.get_values_for_type(x509.RFC822Name)}
 
 
+_PATHS_KEPT = 4096
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """What a station trusts.
@@ -75,6 +78,9 @@ class Judge:
     check_revocation: bool = True
     require_revocation: bool = False
     _store: list[Store] = field(default_factory=list, repr=False, compare=False)
+    _paths: dict[tuple[str, ...], list[x509.Certificate]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def problem(
         self,
@@ -131,6 +137,10 @@ class Judge:
         """
         if not self.anchors:
             raise CmsError("aucune autorité de confiance n'est configurée (trust:)")
+        key = tuple(fingerprint(certificate) for certificate in certificates)
+        known = self._paths.get(key)
+        if known is not None and all(_date_problem(c, now) is None for c in known):
+            return known  # its signatures hold for ever; only its dates had to be looked at again
         if not self._store:
             self._store.append(Store(list(self.anchors)))
         policy = (
@@ -146,7 +156,10 @@ class Judge:
             found = policy.build_client_verifier().verify(certificates[0], list(certificates[1:]))
         except (VerificationError, ValueError) as error:
             raise CmsError("aucun chemin vers une autorité de confiance") from error
-        return list(found.chain)
+        if len(self._paths) >= _PATHS_KEPT:
+            self._paths.clear()
+        self._paths[key] = list(found.chain)
+        return self._paths[key]
 
     def _revocation_problem(
         self, chain: Sequence[x509.Certificate], now: datetime

@@ -52,6 +52,9 @@ def described(error: BaseException) -> str:
 
 def set_up(*, verbose: bool, journald: bool) -> None:
     """Send every log line of the process to stderr, in our form; libraries only from WARNING on."""
+    # what our lines do not say need not be found out for each of them (logging HOWTO, optimization)
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter(journald=journald))
     root = logging.getLogger()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from pydantic import TypeAdapter
 
@@ -48,12 +49,14 @@ class Rules:
     Attributes:
         give_up_seconds: by channel; a delivery expires so long after its creation.
         hash: of the configuration set.
+        people: addressees made so far, by recipient and name; dropped with these rules.
     """
 
     book: Book
     formats: Mapping[str, Format]
     give_up_seconds: Mapping[str, float]
     hash: str
+    people: dict[tuple[str, str], Person] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -153,12 +156,12 @@ def next_version(facts: Facts, latest: LatestVersion | None, patient_hash: str) 
 def route_plan(plan: Plan, rules: Rules, now: datetime, received_before: frozenset[str]) -> None:
     """Decide the recipients of a plan and the renditions they need."""
     plan.routing = routes_for(plan.facts, rules.book, now, received_before=received_before)
-    index: dict[str, int] = {}
+    index: dict[Hashable, int] = {}
     for route in plan.routing.routes:
         positions = []
         for name in route.formats:
             wish = _wish(name, route, rules)
-            key = f"{name}\0{json.dumps(dict(wish.options), sort_keys=True)}\0{wish.to!r}"
+            key = (name, tuple(sorted(wish.options.items())), wish.to)
             if key not in index:
                 index[key] = len(plan.wishes)
                 plan.wishes.append(wish)
@@ -170,7 +173,11 @@ def _wish(name: str, route: Route, rules: Rules) -> Wish:
     options: Options = route.format_options.get(name, {})
     if not rules.formats[name].addressed:
         return Wish(format=name, options=options)
-    return Wish(format=name, options=options, to=addressee(route, rules.book))
+    person = rules.people.get((route.recipient, route.recipient_name))
+    if person is None:
+        person = addressee(route, rules.book)
+        rules.people[route.recipient, route.recipient_name] = person
+    return Wish(format=name, options=options, to=person)
 
 
 def addressee(route: Route, book: Book) -> Person:
@@ -244,10 +251,14 @@ def _profile_of(person: Person | None, role: str, book: Book) -> str:
 
 
 def _options_hash(wish: Wish) -> str:
-    if not wish.options and wish.to == Person():
+    return _hashed(tuple(sorted(wish.options.items())), wish.to)
+
+
+@lru_cache(maxsize=4096)
+def _hashed(options: tuple[tuple[str, str], ...], to: Person) -> str:
+    if not options and to == Person():
         return ""
-    text = json.dumps(dict(wish.options), sort_keys=True) + repr(wish.to)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(repr((options, to)).encode()).hexdigest()[:32]
 
 
 def _delivery(
