@@ -187,9 +187,9 @@ class Pickup:
         return monotonic - since >= self.ready.quiet_seconds
 
     def claim(self, names: Sequence[str]) -> list[Claimed]:
-        """Rename the named drops into ``claimed/``, then make both folders durable, once.
+        """Rename the named drops into ``claimed/``; ``settle`` makes the names durable.
 
-        A name that another process took is left out. Raises OSError and StoreError.
+        A name that another process took is left out. Raises OSError.
         """
         claimed: list[Claimed] = []
         inbox, room = os.fspath(self.directory), os.fspath(self.rooms.claimed)
@@ -218,10 +218,16 @@ class Pickup:
                     [self.directory / w for w in (name + self.ready.marker,)]
                     + [self.directory / (Path(name).stem + self.ready.marker)]
                 )
-        if claimed:
-            durable.sync_folder(self.rooms.claimed)
-            durable.sync_folder(self.directory)
         return claimed
+
+    def settle(self) -> None:
+        """Make what was claimed durable, before anything is promised. Raises StoreError.
+
+        Apart from ``claim`` so that a batch is parsed meanwhile. Until then a power cut leaves a
+        file in one folder or the other, never in both.
+        """
+        durable.sync_folder(self.rooms.claimed)
+        durable.sync_folder(self.directory)
 
     def lone_markers(self, older_than_seconds: float, now: datetime) -> list[str]:
         """Witnesses without file, or files without witness, that wait for too long."""

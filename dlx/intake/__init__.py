@@ -101,7 +101,10 @@ class Intake:
 
         Raises StoreError, OSError: the station must pause or stop; the files stay in ``claimed/``.
         """
-        taken = await self._parse(source, await self._read(source, files))
+        contents = await self._read(source, files)
+        taken, _ = await asyncio.gather(
+            self._parse(source, contents), asyncio.to_thread(source.queue.settle)
+        )
         return self._write(taken)
 
     # --- reading -------------------------------------------------------------------------------
