@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from dlx import __version__, spool
+from dlx import __version__
 from dlx import ledger as store
 from dlx.control import Handler, Request
 from dlx.daemon import views
+from dlx.daemon.asking import reason_of, selection_of
+from dlx.daemon.rejects import RejectDesk
 from dlx.daemon.replay import Replay
 from dlx.daemon.station import Station
-from dlx.daemon.times import moment_of
-from dlx.delivery import NoticeKind, State
 from dlx.errors import NotFound, Refused
 from dlx.intake import FACTS
-from dlx.ledger import Selection, Tx
+from dlx.ledger import Tx
 from dlx.routing import routes_for
 
 T = TypeVar("T")
@@ -53,10 +53,7 @@ class Desk:
             "notices.show": self.notices_show,
             "notices.take": self.notices_take,
             "notices.close": self.notices_close,
-            "reject.list": self.reject_list,
-            "reject.show": self.reject_show,
-            "reject.retry": self.reject_retry,
-            "reject.discard": self.reject_discard,
+            **RejectDesk(self._station).handlers(),
             "explain": self.explain,
             "reload": self.reload,
             "audit.verify": self.audit_verify,
@@ -181,7 +178,7 @@ class Desk:
         """A handler that applies ``change`` to every delivery named; all of them or none."""
 
         async def handler(request: Request) -> Json:
-            why = _reason(request.arguments, needed=reason)
+            why = reason_of(request.arguments, needed=reason)
             ids = self._chosen(request.arguments)
             if request.arguments.get("dry_run"):
                 return {"would_change": ids}
@@ -217,7 +214,7 @@ class Desk:
         ids = self._chosen(request.arguments)
         if request.arguments.get("dry_run"):
             return {"would_change": ids}
-        why = _reason(request.arguments, needed=False)
+        why = reason_of(request.arguments, needed=False)
         channels = self._station.settings.channels
 
         def work(tx: Tx, now: datetime) -> None:
@@ -237,7 +234,7 @@ class Desk:
     async def channel_hold(self, request: Request) -> Json:
         """Nothing leaves by this channel until released; survives a restart."""
         name = self._channel(request)
-        why = _reason(request.arguments, needed=True)
+        why = reason_of(request.arguments, needed=True)
         await self._write(
             lambda tx, now: store.stop(tx, f"channel:{name}", request.actor, why, now)
         )
@@ -247,7 +244,7 @@ class Desk:
     async def channel_release(self, request: Request) -> Json:
         """Undo ``channel_hold``."""
         name = self._channel(request)
-        why = _reason(request.arguments, needed=False)
+        why = reason_of(request.arguments, needed=False)
         await self._write(
             lambda tx, now: store.resume(tx, f"channel:{name}", request.actor, why, now)
         )
@@ -264,7 +261,7 @@ class Desk:
     async def resend(self, request: Request) -> Json:
         """New delivery of the same bytes: exactly one report and one recipient."""
         a = request.arguments
-        why = _reason(a, needed=True)
+        why = reason_of(a, needed=True)
         view = self._read(lambda tx: store.report(tx, str(a["report"])))
         rows = [
             r
@@ -310,7 +307,7 @@ class Desk:
         """Route and render again with today's configuration; a plan unless ``apply``."""
         a = request.arguments
         apply = bool(a.get("apply"))
-        why = _reason(a, needed=apply)
+        why = reason_of(a, needed=apply)
         run = Replay(self._station, even_if_delivered=bool(a.get("even_if_delivered")))
         rows = await run.plan(a, self._station.clock())
         planned = sum(len(r["new"]) for r in rows)
@@ -349,7 +346,7 @@ class Desk:
     async def notices_close(self, request: Request) -> Json:
         """Close with a reason."""
         ids = [str(i) for i in request.arguments["ids"]]
-        why = _reason(request.arguments, needed=True)
+        why = reason_of(request.arguments, needed=True)
 
         def work(tx: Tx, now: datetime) -> None:
             for id in ids:
@@ -357,61 +354,6 @@ class Desk:
 
         await self._write(work)
         return {"changed": ids}
-
-    # --- rejected files ------------------------------------------------------------------------
-
-    async def reject_list(self, request: Request) -> list[Json]:
-        """Every rejected file with its reason, oldest first."""
-        return [r.facts for r in spool.rejected_files(self._station.rooms.reject)]
-
-    async def reject_show(self, request: Request) -> Json:
-        """The reason, and where the file lies."""
-        (found,) = self._rejected([str(request.arguments["claim"])])
-        return {**found.facts, "file": str(found.path)}
-
-    async def reject_retry(self, request: Request) -> Json:
-        """Take rejected files again, as if they had just been dropped."""
-        why = _reason(request.arguments, needed=True)
-        chosen = self._rejected(request.arguments["claims"])
-        boxes = {s.settings.name: s.queue.directory for s in self._station.taker.sources}
-        for one in chosen:
-            inbox = boxes.get(one.facts["pickup"])
-            if inbox is None:
-                raise Refused(f"point de collecte {one.facts['pickup']} absent de la configuration")
-            await self._journal(one, "retried", request.actor, why)
-            await asyncio.to_thread(spool.give_back, one, inbox)
-        self._station.taker.look()
-        return {"retried": [one.facts["claim"] for one in chosen]}
-
-    async def reject_discard(self, request: Request) -> Json:
-        """Remove rejected files; who and why stay in the journal."""
-        why = _reason(request.arguments, needed=True)
-        chosen = self._rejected(request.arguments["claims"])
-        for one in chosen:
-            await self._journal(one, "discarded", request.actor, why)
-            await asyncio.to_thread(spool.discard, one)
-        return {"discarded": [one.facts["claim"] for one in chosen]}
-
-    def _rejected(self, claims: Sequence[str]) -> list[spool.Rejected]:
-        known = spool.rejected_files(self._station.rooms.reject)
-        found = []
-        for claim in claims:
-            near = [one for one in known if one.facts["claim"].startswith(claim)]
-            if len(near) != 1:
-                raise NotFound(f"fichier refusé {claim} ; voir : dlx reject")
-            found += near
-        return found
-
-    async def _journal(self, one: spool.Rejected, action: str, actor: str, reason: str) -> None:
-        claim = one.facts["claim"]
-
-        def work(tx: Tx, now: datetime) -> None:
-            subject = store.intake_of_claim(tx, claim)
-            detail = {"reason": reason, "claim": claim}
-            store.record(tx, subject=subject, action=action, actor=actor, now=now, detail=detail)
-            store.clear_notice(tx, subject, NoticeKind.REJECTED, f"{action} : {reason}", now)
-
-        await self._write(work)
 
     # --- station -------------------------------------------------------------------------------
 
@@ -443,13 +385,6 @@ def _word(dispatcher: Any, now: datetime) -> str:
     return "ok" if dispatcher.last_success else "repos"
 
 
-def _reason(arguments: Mapping[str, Any], *, needed: bool) -> str:
-    why = str(arguments.get("reason") or "").strip()
-    if needed and not why:
-        raise Refused("un motif est nécessaire : --reason « … »")
-    return why
-
-
 def _why_not(channel: str, view: store.ReportView, station: Station) -> list[Json]:
     """Route the stored facts again and say for each recipient why not by ``channel``."""
     facts = FACTS.validate_json(view.version.facts)
@@ -466,43 +401,3 @@ def _why_not(channel: str, view: store.ReportView, station: Station) -> list[Jso
                 {"recipient": recipient, "why": "non demandé : la fiche ne nomme pas ce canal"}
             )
     return rows
-
-
-def selection_of(arguments: Mapping[str, Any], now: datetime) -> Selection:
-    """The selection options of the command line as a Selection. Raises Refused."""
-
-    def when(name: str) -> datetime | None:
-        text = arguments.get(name)
-        return moment_of(str(text), now) if text else None
-
-    states: Sequence[str] = arguments.get("states") or ()
-    try:
-        chosen = frozenset(State(word) for word in states)
-    except ValueError as error:
-        words = ", ".join(s.value for s in State)
-        raise Refused(f"état inconnu ; possibles : {words}") from error
-    if not chosen and not arguments.get("every_state"):
-        chosen = frozenset(
-            {
-                State.WAITING,
-                State.HELD,
-                State.CLAIMED,
-                State.SENDING,
-                State.IN_DOUBT,
-                State.FAILED,
-            }
-        )
-    return Selection(
-        ids=tuple(str(i) for i in arguments.get("ids", ())),
-        states=chosen,
-        channel=str(arguments.get("channel") or ""),
-        recipient=str(arguments.get("to") or ""),
-        prescriber=str(arguments.get("prescriber") or ""),
-        establishment=str(arguments.get("establishment") or ""),
-        report=str(arguments.get("report") or ""),
-        since=when("since"),
-        until=when("until"),
-        older_than=when("older_than"),
-        error=str(arguments.get("error") or ""),
-        limit=int(arguments.get("limit") or 200),
-    )

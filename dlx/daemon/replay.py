@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dlx import ledger as store
 from dlx.archive import DataKey
-from dlx.daemon.times import moment_of
+from dlx.daemon.asking import moment_of
 from dlx.delivery import Route, State
 from dlx.errors import NotFound
 from dlx.intake import Plan, route_plan

@@ -13,7 +13,7 @@ import pytest
 from dlx.cli import COMMANDS, explained, hoisted
 from dlx.cli.output import Output, ago, span
 from dlx.control import ConfigRefused, StationBusy, StationDown
-from dlx.daemon.times import moment_of
+from dlx.daemon.asking import moment_of
 from dlx.errors import NotFound, Refused, StoreError
 
 NOW = datetime(2026, 3, 9, 8, 0, tzinfo=UTC)
