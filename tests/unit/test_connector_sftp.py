@@ -146,13 +146,13 @@ def test_check_names_every_mistake(build: Build, tmp_path: Path) -> None:
     wrong = build(
         host_key=("AA:BB", f"SHA256:{'A' * 43} until=demain"),
         identity=SecretFile("key:loose", loose),
-        password=SecretFile("cred:pw", loose),
+        password=SecretFile("file:pw", loose),
         connections=9,
         mode="rw",
         temporary="dir",
         temporary_text="../x",
     ).check()
-    for word in ("empreinte", "date", "key:loose", "cred:pw", "connections", "octal", "../x"):
+    for word in ("empreinte", "date", "key:loose", "file:pw", "connections", "octal", "../x"):
         assert any(word in problem for problem in wrong), word
     assert any("attention" in problem for problem in wrong)
 
