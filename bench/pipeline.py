@@ -134,7 +134,7 @@ def station_pipe(root: Path, files: list[bytes], workers: int) -> float:
             path.rename(station.inbox / path.name)
         wanted = len(files)
         while len(os.listdir(out)) < wanted and time.perf_counter() - started < 120:
-            time.sleep(0.02)
+            time.sleep(0.05)
         station.wait_for(lambda: station.ask("status")["totals"].get("delivered") == wanted, 30)
         elapsed = time.perf_counter() - started
         if station.notices():
