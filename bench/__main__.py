@@ -21,6 +21,7 @@ STAGES = (
     "pipeline",
     "latency",
     "line",
+    "memory",
     "kills",
 )
 
