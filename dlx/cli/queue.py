@@ -124,59 +124,30 @@ _dry = click.option("--dry-run", is_flag=True, help="Dit ce qui changerait, sans
 _why = click.option("--reason", help="Motif, gardé au journal.")
 
 
-@queue.command()
-@click.argument("ids", nargs=-1, required=True)
-@_why
-@_dry
-@selection
-@click.pass_obj
-def hold(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Retient des envois jusqu'à « release » (--reason nécessaire)."""
-    _change(out, "queue.hold", ids, options)
+CHANGES = {
+    "hold": "Retient des envois jusqu'à « release » (--reason nécessaire).",
+    "release": "Laisse repartir des envois retenus.",
+    "cancel": "Renonce à des envois (--reason nécessaire).",
+    "retry": "Réessaie maintenant les mêmes envois.",
+    "confirm": "Quelqu'un sait que ces envois retenus sont arrivés (--reason nécessaire).",
+}
 
 
-@queue.command()
-@click.argument("ids", nargs=-1, required=True)
-@_why
-@_dry
-@selection
-@click.pass_obj
-def release(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Laisse repartir des envois retenus."""
-    _change(out, "queue.release", ids, options)
+def _changing(name: str, help: str) -> None:
+    """Add ``dlx queue NAME``: five commands of one shape, on ids or on a selection with ALL."""
+
+    @queue.command(name, help=help)
+    @click.argument("ids", nargs=-1, required=True)
+    @_why
+    @_dry
+    @selection
+    @click.pass_obj
+    def command(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
+        _change(out, f"queue.{name}", ids, options)
 
 
-@queue.command()
-@click.argument("ids", nargs=-1, required=True)
-@_why
-@_dry
-@selection
-@click.pass_obj
-def cancel(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Renonce à des envois (--reason nécessaire)."""
-    _change(out, "queue.cancel", ids, options)
-
-
-@queue.command()
-@click.argument("ids", nargs=-1, required=True)
-@_why
-@_dry
-@selection
-@click.pass_obj
-def retry(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Réessaie maintenant les mêmes envois."""
-    _change(out, "queue.retry", ids, options)
-
-
-@queue.command()
-@click.argument("ids", nargs=-1, required=True)
-@_why
-@_dry
-@selection
-@click.pass_obj
-def confirm(out: Output, /, ids: tuple[str, ...], **options: Any) -> None:
-    """Quelqu'un sait que ces envois retenus sont arrivés (--reason nécessaire)."""
-    _change(out, "queue.confirm", ids, options)
+for _name, _help in CHANGES.items():
+    _changing(_name, _help)
 
 
 @click.command("hold", epilog='\b\nExemple\n  dlx hold clinique-a --reason "clé changée"')

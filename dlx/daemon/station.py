@@ -152,31 +152,20 @@ class Station:
 
     def _open(self) -> None:
         settings = self.settings
-        for folder in (
-            settings.state,
-            settings.state / "keys",
-            settings.state / "archive",
-            settings.control_socket.parent,
-        ):
-            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         if len(os.fsencode(settings.control_socket)) > SOCKET_PATH_BYTES:
             raise StoreError(
                 f"chemin trop long pour un socket (plus de {SOCKET_PATH_BYTES} octets) :"
                 f" {settings.control_socket} ; choisissez control_socket: ou --root plus court"
             )
-        self._lock = _only_owner(settings.state / "station.lock")
         self.rooms = spool.Rooms(
             claimed=settings.spool / "claimed", reject=settings.spool / "reject"
         )
-        for room in (self.rooms.claimed, self.rooms.reject, *inboxes(settings)):
-            room.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self.rooms.prove(inboxes(settings))
         database = Path(settings.database)
-        database.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _make_folders(settings, self.rooms, database)
+        self._lock = _only_owner(settings.state / "station.lock")
+        self.rooms.prove(inboxes(settings))
         self.ledger = Ledger.open(database, create=True)
-        credential = self.place.credentials and self.place.credentials / "kek"
-        fallback = settings.state / "keys" / "kek"
-        self.master = MasterKey.load(credential if credential and credential.exists() else fallback)
+        self.master = self._master_key()
         self.archive = Archive(settings.state / "archive")
         self.contents = Contents(self.ledger, self.archive, self.master)
         limits = settings.limits
@@ -201,6 +190,13 @@ class Station:
             stopping=self._stopping,
             settings=settings,
         )
+
+    def _master_key(self) -> MasterKey:
+        """From the credential ``kek`` (systemd guards its folder), else our own file."""
+        credential = self.place.credentials and self.place.credentials / "kek"
+        if credential and credential.exists():
+            return MasterKey(credential.read_bytes())
+        return MasterKey.load(self.settings.state / "keys" / "kek")
 
     async def _recover(self) -> None:
         """R1 leases of the dead, R2 files in ``claimed/``, R5 leftovers; before the first claim."""
@@ -421,6 +417,21 @@ class Station:
             if name in self.dispatchers:
                 self.dispatchers[name].wake()
         self._keeping.tell_soon()
+
+
+def _make_folders(settings: Settings, rooms: spool.Rooms, database: Path) -> None:
+    state = settings.state
+    for folder in (
+        state,
+        state / "keys",
+        state / "archive",
+        database.parent,
+        settings.control_socket.parent,
+        rooms.claimed,
+        rooms.reject,
+        *inboxes(settings),
+    ):
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
 
 
 def _only_owner(path: Path) -> int:
