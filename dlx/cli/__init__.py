@@ -221,7 +221,9 @@ def explained(error: Exception) -> tuple[int | None, str]:
         case ConfigRefused():
             return EXIT_CONFIG, "\n".join([*error.problems, str(error)])
         case ConfigError():
-            return EXIT_CONFIG, str(error)
+            from dlx.settings import format_problem
+
+            return EXIT_CONFIG, "\n".join(format_problem(p) for p in error.problems)
         case StoreError():
             return EXIT_ATTENTION, f"erreur : {error}"
         case _:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,3 +122,23 @@ def test_every_command_exists_and_has_its_french_help() -> None:
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command) and command.help
+
+
+def test_station_refuses_a_bad_configuration_with_every_mistake_and_its_place(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "etc" / "dlx"
+    folder.mkdir(parents=True)
+    text = "laboratory: {name: X}\npickup:\n  - {name: a, directory: in, redy_when: rename}\nx: 1\n"
+    (folder / "dlx.yaml").write_text(text)
+    ran = subprocess.run(
+        [sys.executable, "-m", "dlx", "--root", str(tmp_path), "run"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 78
+    assert "dlx.yaml:3:30: error[C012]" in ran.stderr and "ready_when" in ran.stderr
+    assert "dlx.yaml:4:1: error[C012]" in ran.stderr
+    assert "Traceback" not in ran.stderr
