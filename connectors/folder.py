@@ -53,7 +53,6 @@ class FolderSettings:
         "",
         example=".ok",
     )
-    concurrency: int = setting("Nombre d'envois menés de front", 50)
 
 
 @dataclass(frozen=True, kw_only=True)

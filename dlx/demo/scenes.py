@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dlx.contracts import Format
 from dlx.moment import Moment
-from dlx.report import Identifier, Person, Quantity, Report, ReportStatus
+from dlx.report import Person, Quantity, Report, ReportStatus
 from dlx.testing.reports import microbiology, patient_for, report_for
 
 LABORATORY = "LABO-TEST"
@@ -138,6 +138,3 @@ def medical_texts() -> list[str]:
         patient = patient_for(seed)
         names += [patient.birth_name, patient.family]
     return sorted({name for name in names if len(name) > 3})
-
-
-__all__ = ["Drop", "Identifier", "drops", "hprim_sante", "medical_texts"]

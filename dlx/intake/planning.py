@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -322,6 +322,3 @@ def _notices(plan: Plan) -> list[Notice]:
 def _withheld(routing: Routing) -> str:
     rows = [[w.recipient, w.channel, w.why] for w in routing.withheld]
     return json.dumps(rows, ensure_ascii=False) if rows else ""
-
-
-Lookup = Callable[[Sequence[Key]], Mapping[Key, LatestVersion]]
